@@ -1,1 +1,4 @@
-//! Placeholder
+//! A stand-in for Apache Kafka 4.3 that speaks its wire protocol.
+
+pub mod error;
+pub mod time;
