@@ -20,7 +20,9 @@
 //! ```
 
 mod api;
+pub mod batch;
 pub mod codec;
+pub mod compression;
 pub mod generated;
 mod header;
 mod reader;
