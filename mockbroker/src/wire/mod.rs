@@ -21,8 +21,10 @@
 
 mod api;
 pub mod codec;
+pub mod error_fields;
 pub mod generated;
 mod header;
+pub mod json;
 mod reader;
 mod records;
 mod text;
