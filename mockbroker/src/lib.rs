@@ -3,3 +3,4 @@
 pub mod error;
 pub mod state;
 pub mod time;
+pub mod wire;
