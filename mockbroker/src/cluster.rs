@@ -258,7 +258,7 @@ impl Cluster {
             return;
         };
         let response: Response = match parked.waiting {
-            Waiting::Group(respond) => respond(answer),
+            Waiting::Group(responder) => responder.respond(answer),
             Waiting::Fetch(_) => unreachable!("groups never hear of a fetch's ticket"),
         };
         outputs.push(Output::Reply { conn: parked.conn, response: Some(response) });

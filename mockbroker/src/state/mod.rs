@@ -338,7 +338,7 @@ fn random_uuid(rng: &mut SmallRng) -> Uuid {
         let mut bytes: [u8; 16] = rng.random();
         bytes[6] = bytes[6] & 0x0f | 0x40;
         bytes[8] = bytes[8] & 0x3f | 0x80;
-        let id = Uuid(bytes);
+        let id = Uuid::from_bytes(bytes);
         // Kafka keeps ids whose text starts with a dash for itself: they read as options on a command line.
         if !id.to_string().starts_with('-') {
             return id;

@@ -6,6 +6,7 @@
 use super::compression::{self, Codec};
 use bytes::Bytes;
 use std::fmt;
+use std::ops::Range;
 
 /// Bytes before the records of a batch.
 pub const HEADER_LEN: usize = 61;
@@ -212,38 +213,99 @@ pub struct Record {
     pub headers: Vec<(Bytes, Option<Bytes>)>,
 }
 
+/// What a broker checks of a record without looking at what it says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecordFacts {
+    /// Offset relative to the batch's base offset.
+    pub offset_delta: i32,
+    /// Milliseconds since the Unix epoch.
+    pub timestamp: i64,
+    /// Whether it has a key.
+    pub has_key: bool,
+}
+
+/// Walks over the records of the batch at the front of `bytes` without keeping any.
+pub fn scan(header: &BatchHeader, bytes: &Bytes, mut see: impl FnMut(RecordFacts)) -> Result<(), BatchError> {
+    let body = body(header, bytes)?;
+    each_record(header, &body, |record| {
+        see(RecordFacts {
+            offset_delta: record.offset_delta,
+            timestamp: record.timestamp,
+            has_key: record.key.is_some(),
+        });
+        Ok(())
+    })
+}
+
 /// The records of the batch at the front of `bytes`, decompressed as needed.
 pub fn records(bytes: &Bytes) -> Result<Vec<Record>, BatchError> {
     let header = BatchHeader::parse(bytes)?;
-    let body = match header.codec()? {
-        Codec::None => bytes.slice(HEADER_LEN..header.size),
-        codec => compression::decompress(codec, &bytes[HEADER_LEN..header.size], DECOMPRESSED_MAX)
-            .map(Bytes::from)
-            .map_err(|error| BatchError::Malformed(format!("cannot decompress {codec:?}: {error}")))?,
-    };
-    let append_time = (header.timestamp_type() == TimestampType::LogAppendTime).then_some(header.max_timestamp);
-    let mut cursor = Cursor { bytes: &body, at: 0 };
+    let body = body(&header, bytes)?;
     let mut out = Vec::new();
-    for _ in 0..header.records_count.max(0) {
-        out.push(cursor.record(header.base_timestamp, append_time)?);
-    }
-    if cursor.at != body.len() {
-        return Err(malformed("bytes left over after the last record"));
-    }
+    each_record(&header, &body, |record| {
+        let mut headers = Vec::new();
+        let mut cursor = Cursor { bytes: &body, at: record.headers_at };
+        for _ in 0..record.headers_count {
+            let name = cursor.nullable()?.ok_or_else(|| malformed("null header key"))?;
+            let value = cursor.nullable()?;
+            headers.push((body.slice(name), value.map(|value| body.slice(value))));
+        }
+        out.push(Record {
+            offset_delta: record.offset_delta,
+            timestamp: record.timestamp,
+            key: record.key.map(|key| body.slice(key)),
+            value: record.value.map(|value| body.slice(value)),
+            headers,
+        });
+        Ok(())
+    })?;
     Ok(out)
+}
+
+fn body(header: &BatchHeader, bytes: &Bytes) -> Result<Bytes, BatchError> {
+    let packed = bytes.slice(HEADER_LEN..header.size);
+    match header.codec()? {
+        Codec::None => Ok(packed),
+        codec => compression::decompress(codec, &packed, DECOMPRESSED_MAX)
+            .map(Bytes::from)
+            .map_err(|error| BatchError::Malformed(format!("cannot decompress {codec:?}: {error}"))),
+    }
+}
+
+fn each_record(
+    header: &BatchHeader,
+    body: &[u8],
+    mut see: impl FnMut(RawRecord) -> Result<(), BatchError>,
+) -> Result<(), BatchError> {
+    let append_time = (header.timestamp_type() == TimestampType::LogAppendTime).then_some(header.max_timestamp);
+    let mut cursor = Cursor { bytes: body, at: 0 };
+    for _ in 0..header.records_count.max(0) {
+        see(cursor.record(header.base_timestamp, append_time)?)?;
+    }
+    if cursor.at == body.len() { Ok(()) } else { Err(malformed("bytes left over after the last record")) }
 }
 
 fn malformed(what: &str) -> BatchError {
     BatchError::Malformed(what.to_owned())
 }
 
+/// A record as places in the body.
+struct RawRecord {
+    offset_delta: i32,
+    timestamp: i64,
+    key: Option<Range<usize>>,
+    value: Option<Range<usize>>,
+    headers_at: usize,
+    headers_count: i32,
+}
+
 struct Cursor<'a> {
-    bytes: &'a Bytes,
+    bytes: &'a [u8],
     at: usize,
 }
 
 impl Cursor<'_> {
-    fn record(&mut self, base_timestamp: i64, append_time: Option<i64>) -> Result<Record, BatchError> {
+    fn record(&mut self, base_timestamp: i64, append_time: Option<i64>) -> Result<RawRecord, BatchError> {
         let length = usize::try_from(self.varint()?).map_err(|_| malformed("negative record length"))?;
         let end = self.at.checked_add(length).filter(|end| *end <= self.bytes.len());
         let end = end.ok_or_else(|| malformed("record runs past the batch"))?;
@@ -256,30 +318,29 @@ impl Cursor<'_> {
         if headers_count < 0 {
             return Err(malformed("negative header count"));
         }
-        let mut headers = Vec::new();
+        let headers_at = self.at;
         for _ in 0..headers_count {
-            let name = self.nullable()?.ok_or_else(|| malformed("null header key"))?;
-            headers.push((name, self.nullable()?));
+            self.nullable()?.ok_or_else(|| malformed("null header key"))?;
+            self.nullable()?;
         }
         if self.at != end {
             return Err(malformed("record length does not match its fields"));
         }
         let timestamp = append_time.unwrap_or_else(|| base_timestamp.wrapping_add(timestamp_delta));
-        Ok(Record { offset_delta, timestamp, key, value, headers })
+        Ok(RawRecord { offset_delta, timestamp, key, value, headers_at, headers_count })
     }
 
-    fn nullable(&mut self) -> Result<Option<Bytes>, BatchError> {
-        let length = self.varint()?;
-        if length < 0 {
-            return Ok(None);
+    fn nullable(&mut self) -> Result<Option<Range<usize>>, BatchError> {
+        match usize::try_from(self.varint()?) {
+            Ok(length) => self.take(length).map(Some),
+            Err(_) => Ok(None),
         }
-        self.take(length as usize).map(Some)
     }
 
-    fn take(&mut self, length: usize) -> Result<Bytes, BatchError> {
+    fn take(&mut self, length: usize) -> Result<Range<usize>, BatchError> {
         let end = self.at.checked_add(length).filter(|end| *end <= self.bytes.len());
         let end = end.ok_or_else(|| malformed("field runs past the batch"))?;
-        let out = self.bytes.slice(self.at..end);
+        let out = self.at..end;
         self.at = end;
         Ok(out)
     }

@@ -20,9 +20,13 @@
 //! ```
 
 mod api;
+pub mod batch;
 pub mod codec;
+pub mod compression;
+pub mod error_fields;
 pub mod generated;
 mod header;
+pub mod json;
 mod reader;
 mod records;
 mod text;
