@@ -12,8 +12,9 @@
 
 use super::member::{Member, MemberView, Protocol};
 use super::timers::{Event, Timer, Timers};
-use super::{GroupAnswer, JoinRefusal, Joined, JoinedMember, Settings, Synced, Waiter};
+use super::{GroupAnswer, JoinRefusal, Joined, JoinedMember, Settings, Synced};
 use crate::error::ErrorCode;
+use crate::parked::Ticket;
 use crate::time::Time;
 use bytes::Bytes;
 use indexmap::IndexMap;
@@ -113,7 +114,7 @@ pub(super) struct Env<'a> {
     pub(super) now: Time,
     pub(super) settings: &'a Settings,
     pub(super) timers: &'a mut Timers,
-    pub(super) answers: &'a mut Vec<GroupAnswer>,
+    pub(super) answers: &'a mut Vec<(Ticket, GroupAnswer)>,
 }
 
 /// The time a group's first members still get to find each other.
@@ -185,22 +186,22 @@ impl Classic {
 
     // ---- join ----
 
-    pub(super) fn join(&mut self, env: &mut Env<'_>, rng: &mut impl rand::Rng, who: Candidate<'_>, waiter: Waiter) {
+    pub(super) fn join(&mut self, env: &mut Env<'_>, rng: &mut impl rand::Rng, who: Candidate<'_>, ticket: Ticket) {
         if !self.has_room_for(who.member_id, env.settings.max_size) {
             self.remove(env, who.member_id);
-            return refuse_join(env, waiter, ErrorCode::GroupMaxSizeReached, "");
+            return refuse_join(env, ticket, ErrorCode::GroupMaxSizeReached, "");
         }
         if self.state == State::Dead {
-            return refuse_join(env, waiter, ErrorCode::CoordinatorNotAvailable, who.member_id);
+            return refuse_join(env, ticket, ErrorCode::CoordinatorNotAvailable, who.member_id);
         }
         if !self.supports_any(who.protocol_type, &who.protocols) {
-            return refuse_join(env, waiter, ErrorCode::InconsistentGroupProtocol, who.member_id);
+            return refuse_join(env, ticket, ErrorCode::InconsistentGroupProtocol, who.member_id);
         }
         if who.member_id.is_empty() {
             let id = Arc::from(new_member_id(rng, who.instance_id.unwrap_or(who.client_id)));
-            self.join_without_id(env, who, id, waiter);
+            self.join_without_id(env, who, id, ticket);
         } else {
-            self.join_with_id(env, who, waiter);
+            self.join_with_id(env, who, ticket);
         }
     }
 
@@ -229,49 +230,49 @@ impl Classic {
         self.members.values().all(|member| member.supports(protocol))
     }
 
-    fn join_without_id(&mut self, env: &mut Env<'_>, who: Candidate<'_>, id: Arc<str>, waiter: Waiter) {
+    fn join_without_id(&mut self, env: &mut Env<'_>, who: Candidate<'_>, id: Arc<str>, ticket: Ticket) {
         match who.instance_id.and_then(|instance| self.static_members.get(instance)) {
             Some(before) => {
                 let before = Arc::clone(before);
-                self.replace_static(env, who, &before, &id, waiter);
+                self.replace_static(env, who, &before, &id, ticket);
             }
             None if who.instance_id.is_none() && who.knows_member_id_required => {
                 self.pending_join.insert(Arc::clone(&id));
                 self.expect(env, &id, millis(who.session_timeout_ms));
-                refuse_join(env, waiter, ErrorCode::MemberIdRequired, &id);
+                refuse_join(env, ticket, ErrorCode::MemberIdRequired, &id);
             }
-            None => self.add(env, who, &id, waiter),
+            None => self.add(env, who, &id, ticket),
         }
     }
 
-    fn join_with_id(&mut self, env: &mut Env<'_>, who: Candidate<'_>, waiter: Waiter) {
+    fn join_with_id(&mut self, env: &mut Env<'_>, who: Candidate<'_>, ticket: Ticket) {
         if self.pending_join.contains(who.member_id) {
             // A static member never gets an id in advance, so Kafka fails on its own assertion here.
             if who.instance_id.is_some() {
-                return refuse_join(env, waiter, ErrorCode::UnknownServerError, "");
+                return refuse_join(env, ticket, ErrorCode::UnknownServerError, "");
             }
             let id = Arc::from(who.member_id);
-            return self.add(env, who, &id, waiter);
+            return self.add(env, who, &id, ticket);
         }
         if let Err(code) = self.check_member(who.member_id, who.instance_id) {
-            return refuse_join(env, waiter, code, who.member_id);
+            return refuse_join(env, ticket, code, who.member_id);
         }
         let is_leader = self.is_leader(who.member_id);
         let unchanged = self.members[who.member_id].protocols == who.protocols;
         match self.state {
             // It may not have received the answer to its first join.
-            State::CompletingRebalance if unchanged => self.tell_generation(env, who.member_id, waiter, is_leader),
-            State::Stable if unchanged && !is_leader => self.tell_generation(env, who.member_id, waiter, false),
+            State::CompletingRebalance if unchanged => self.tell_generation(env, who.member_id, ticket, is_leader),
+            State::Stable if unchanged && !is_leader => self.tell_generation(env, who.member_id, ticket, false),
             // A leader that joins again wants to assign anew, be it only because its topics have changed.
             State::PreparingRebalance | State::CompletingRebalance | State::Stable => {
-                self.update(&who, who.member_id, waiter);
+                self.update(&who, who.member_id, ticket);
                 self.rebalance_or_complete(env, "a member joined again");
             }
-            State::Empty | State::Dead => refuse_join(env, waiter, ErrorCode::UnknownMemberId, who.member_id),
+            State::Empty | State::Dead => refuse_join(env, ticket, ErrorCode::UnknownMemberId, who.member_id),
         }
     }
 
-    fn add(&mut self, env: &mut Env<'_>, who: Candidate<'_>, id: &Arc<str>, waiter: Waiter) {
+    fn add(&mut self, env: &mut Env<'_>, who: Candidate<'_>, id: &Arc<str>, ticket: Ticket) {
         if self.state == State::PreparingRebalance && self.previous == State::Empty {
             self.new_member_added = true;
         }
@@ -293,7 +294,7 @@ impl Classic {
             rebalance_timeout: millis(who.rebalance_timeout_ms),
             protocols: who.protocols,
             assignment: Bytes::new(),
-            awaiting_join: Some(waiter),
+            awaiting_join: Some(ticket),
             awaiting_sync: None,
             is_new: true,
         };
@@ -303,12 +304,12 @@ impl Classic {
         self.rebalance_or_complete(env, "a new member joined");
     }
 
-    fn update(&mut self, who: &Candidate<'_>, id: &str, waiter: Waiter) {
+    fn update(&mut self, who: &Candidate<'_>, id: &str, ticket: Ticket) {
         let Some(member) = self.members.get_mut(id) else { return };
         member.protocols = who.protocols.clone();
         member.session_timeout = millis(who.session_timeout_ms);
         member.rebalance_timeout = millis(who.rebalance_timeout_ms);
-        member.awaiting_join = Some(waiter);
+        member.awaiting_join = Some(ticket);
     }
 
     /// A static member came back without its member id: it gets a new one and keeps its place (KIP-345).
@@ -318,12 +319,12 @@ impl Classic {
         who: Candidate<'_>,
         before: &Arc<str>,
         id: &Arc<str>,
-        waiter: Waiter,
+        ticket: Ticket,
     ) {
         let leader_before = self.leader.clone();
         self.fence(env, before, id);
         self.expect_next_beat(env, id);
-        self.update(&who, id, waiter);
+        self.update(&who, id, ticket);
         match self.state {
             State::Stable if self.select_protocol() == self.protocol => {
                 self.log(self.members.values().cloned().collect());
@@ -362,9 +363,9 @@ impl Classic {
         }
     }
 
-    fn tell_generation(&self, env: &mut Env<'_>, id: &str, waiter: Waiter, with_members: bool) {
+    fn tell_generation(&self, env: &mut Env<'_>, id: &str, ticket: Ticket, with_members: bool) {
         let joined = self.joined(id, with_members);
-        env.answers.push(GroupAnswer::Join { waiter, result: Ok(joined) });
+        env.answers.push((ticket, GroupAnswer::Join(Ok(joined))));
     }
 
     fn joined(&self, id: &str, with_members: bool) -> Joined {
@@ -519,9 +520,9 @@ impl Classic {
 
     // ---- sync ----
 
-    pub(super) fn sync(&mut self, env: &mut Env<'_>, by: &SyncBy<'_>, waiter: Waiter) {
+    pub(super) fn sync(&mut self, env: &mut Env<'_>, by: &SyncBy<'_>, ticket: Ticket) {
         if let Err(code) = self.check_sync(by) {
-            return env.answers.push(GroupAnswer::Sync { waiter, result: Err(code) });
+            return env.answers.push((ticket, GroupAnswer::Sync(Err(code))));
         }
         let id = by.claim.member_id;
         self.pending_sync.remove(id);
@@ -530,9 +531,9 @@ impl Classic {
         }
         if self.state == State::Stable {
             let synced = self.synced(&self.members[id]);
-            return env.answers.push(GroupAnswer::Sync { waiter, result: Ok(synced) });
+            return env.answers.push((ticket, GroupAnswer::Sync(Ok(synced))));
         }
-        self.members[id].awaiting_sync = Some(waiter);
+        self.members[id].awaiting_sync = Some(ticket);
         if self.is_leader(id) {
             self.assign(env, &by.assignments);
         }
@@ -909,14 +910,14 @@ impl Classic {
     }
 
     fn complete_join(&mut self, env: &mut Env<'_>, id: &str, result: Result<Joined, JoinRefusal>) {
-        if let Some(waiter) = self.members.get_mut(id).and_then(|member| member.awaiting_join.take()) {
-            env.answers.push(GroupAnswer::Join { waiter, result });
+        if let Some(ticket) = self.members.get_mut(id).and_then(|member| member.awaiting_join.take()) {
+            env.answers.push((ticket, GroupAnswer::Join(result)));
         }
     }
 
     fn complete_sync(&mut self, env: &mut Env<'_>, id: &str, result: Result<Synced, ErrorCode>) {
-        if let Some(waiter) = self.members.get_mut(id).and_then(|member| member.awaiting_sync.take()) {
-            env.answers.push(GroupAnswer::Sync { waiter, result });
+        if let Some(ticket) = self.members.get_mut(id).and_then(|member| member.awaiting_sync.take()) {
+            env.answers.push((ticket, GroupAnswer::Sync(result)));
         }
     }
 
@@ -976,9 +977,9 @@ pub struct GroupView {
     pub pending_members: Vec<String>,
 }
 
-fn refuse_join(env: &mut Env<'_>, waiter: Waiter, code: ErrorCode, member_id: &str) {
+fn refuse_join(env: &mut Env<'_>, ticket: Ticket, code: ErrorCode, member_id: &str) {
     let refusal = JoinRefusal { code, member_id: member_id.to_owned() };
-    env.answers.push(GroupAnswer::Join { waiter, result: Err(refusal) });
+    env.answers.push((ticket, GroupAnswer::Join(Err(refusal))));
 }
 
 fn millis(ms: i32) -> Duration {

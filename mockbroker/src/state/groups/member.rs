@@ -1,6 +1,6 @@
 //! A member of a classic group, and what it may ask of the group.
 
-use super::Waiter;
+use crate::parked::Ticket;
 use bytes::Bytes;
 use serde::Serialize;
 use std::sync::Arc;
@@ -26,8 +26,8 @@ pub(super) struct Member {
     pub(super) rebalance_timeout: Duration,
     pub(super) protocols: Vec<Protocol>,
     pub(super) assignment: Bytes,
-    pub(super) awaiting_join: Option<Waiter>,
-    pub(super) awaiting_sync: Option<Waiter>,
+    pub(super) awaiting_join: Option<Ticket>,
+    pub(super) awaiting_sync: Option<Ticket>,
     /// It has not completed a join phase yet. It does not know its id, so it cannot send heartbeats and nothing but its
     /// long first deadline tells whether it is still there.
     pub(super) is_new: bool,

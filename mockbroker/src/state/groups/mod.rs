@@ -1,34 +1,9 @@
 //! Consumer groups: their members, their generations and the offsets they have committed.
 //!
-//! [`Groups`] holds the groups of the whole cluster; which broker coordinates a group is the caller's business, see
-//! [`coordinator_partition`]. Nothing here waits: joins and syncs are given a [`Waiter`], and whenever one can be
-//! answered, at once or in a later call, the answer lies in [`Groups::take_answers`]. Time passes through
-//! [`Groups::expire`], which is due at [`Groups::next_deadline`].
-//!
-//! ```
-//! use rehearsal_mockbroker::state::groups::{Candidate, GroupAnswer, Groups, Protocol, Settings, Waiter};
-//! use rehearsal_mockbroker::time::Time;
-//! use rand::{SeedableRng, rngs::SmallRng};
-//!
-//! let mut groups = Groups::new(Settings::default());
-//! let candidate = Candidate {
-//!     group: "billing",
-//!     member_id: "",
-//!     instance_id: None,
-//!     client_id: "worker",
-//!     client_host: "/127.0.0.1",
-//!     session_timeout_ms: 10_000,
-//!     rebalance_timeout_ms: 60_000,
-//!     protocol_type: "consumer",
-//!     protocols: vec![Protocol { name: "range".into(), metadata: "".into() }],
-//!     knows_member_id_required: false,
-//!     knows_skip_assignment: false,
-//! };
-//! groups.join(Time::ZERO, &mut SmallRng::seed_from_u64(1), candidate, Waiter(1));
-//!
-//! let answers = groups.take_answers();
-//! assert!(matches!(&answers[..], [GroupAnswer::Join { waiter: Waiter(1), result: Ok(joined) }] if joined.generation == 1));
-//! ```
+//! [`Groups`] holds the groups of the whole cluster; which broker coordinates a group is the caller's
+//! business. Nothing here waits: joins and syncs bring a [`Ticket`], and whenever one can be answered,
+//! at once or in a later call, the answer lies in [`Groups::take_answers`]. Time passes through [`Groups::expire`],
+//! which is due at [`Groups::next_deadline`].
 
 mod classic;
 mod member;
@@ -40,10 +15,12 @@ mod tests;
 
 pub use classic::{Candidate, Claim, GroupView, Leaver, State, SyncBy};
 pub use member::{MemberView, Protocol};
-pub use offsets::{Commit, CommittedOffset, NewOffset, TopicId};
+pub use offsets::{Commit, CommittedOffset, NewOffset};
 
 use crate::error::{ErrorCode, Reject};
+use crate::parked::Ticket;
 use crate::time::Time;
+use crate::wire::Uuid;
 use bytes::Bytes;
 use classic::{Classic, Env, RetentionStart};
 use offsets::Offsets;
@@ -55,28 +32,13 @@ use timers::{Event, Timer, Timers};
 /// The name Kafka gives this kind of group in ListGroups.
 pub const CLASSIC_GROUP_TYPE: &str = "Classic";
 
-/// Whoever waits for the answer to a join or a sync; the caller chooses the number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Waiter(pub u64);
-
-/// An answer that is due. The caller drops it if the one who waited is gone: the group learns of that only when the
-/// member's session expires, as in Kafka.
+/// What a request that waited learns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GroupAnswer {
-    /// To a join.
-    Join {
-        /// Who asked.
-        waiter: Waiter,
-        /// What it learns.
-        result: Result<Joined, JoinRefusal>,
-    },
-    /// To a sync.
-    Sync {
-        /// Who asked.
-        waiter: Waiter,
-        /// What it learns.
-        result: Result<Synced, ErrorCode>,
-    },
+    /// The answer to a join.
+    Join(Result<Joined, JoinRefusal>),
+    /// The answer to a sync.
+    Sync(Result<Synced, ErrorCode>),
 }
 
 /// A member is in the group's new generation.
@@ -183,7 +145,7 @@ pub struct Groups {
     settings: Settings,
     groups: BTreeMap<Arc<str>, Group>,
     timers: Timers,
-    answers: Vec<GroupAnswer>,
+    answers: Vec<(Ticket, GroupAnswer)>,
     /// When to look for expired offsets next; `None` while there is no group.
     next_cleanup: Option<Time>,
 }
@@ -201,22 +163,22 @@ impl Groups {
         Self { settings, groups: BTreeMap::new(), timers: Timers::default(), answers: Vec::new(), next_cleanup: None }
     }
 
-    /// The settings, which may change at any time.
-    pub fn settings_mut(&mut self) -> &mut Settings {
-        &mut self.settings
+    /// Changes the settings; deadlines that are already set stay.
+    pub fn configure(&mut self, settings: Settings) {
+        self.settings = settings;
     }
 
     // ---- membership ----
 
     /// A member joins, or joins again. The answer comes through [`Self::take_answers`], and not before the group has
     /// agreed on its next generation.
-    pub fn join(&mut self, now: Time, rng: &mut impl rand::Rng, who: Candidate<'_>, waiter: Waiter) {
+    pub fn join(&mut self, now: Time, rng: &mut impl rand::Rng, who: Candidate<'_>, ticket: Ticket) {
         self.expire(now);
         if let Err(code) = self.admit_join(now, &who) {
             let refusal = JoinRefusal { code, member_id: who.member_id.to_owned() };
-            return self.answers.push(GroupAnswer::Join { waiter, result: Err(refusal) });
+            return self.answers.push((ticket, GroupAnswer::Join(Err(refusal))));
         }
-        self.act(now, who.group, |classic, env| classic.join(env, rng, who, waiter));
+        self.act(now, who.group, |classic, env| classic.join(env, rng, who, ticket));
     }
 
     fn admit_join(&mut self, now: Time, who: &Candidate<'_>) -> Result<(), ErrorCode> {
@@ -238,17 +200,17 @@ impl Groups {
 
     /// A member asks for its assignment; the leader brings everybody's. The answer comes through
     /// [`Self::take_answers`], and not before the leader has asked.
-    pub fn sync(&mut self, now: Time, group: &str, by: &SyncBy<'_>, waiter: Waiter) {
+    pub fn sync(&mut self, now: Time, group: &str, by: &SyncBy<'_>, ticket: Ticket) {
         self.expire(now);
         let refused = match named(group) {
             Err(code) => Some(code),
-            Ok(()) => match self.act(now, group, |classic, env| classic.sync(env, by, waiter)) {
+            Ok(()) => match self.act(now, group, |classic, env| classic.sync(env, by, ticket)) {
                 Some(()) => None,
                 None => Some(ErrorCode::UnknownMemberId),
             },
         };
         if let Some(code) = refused {
-            self.answers.push(GroupAnswer::Sync { waiter, result: Err(code) });
+            self.answers.push((ticket, GroupAnswer::Sync(Err(code))));
         }
     }
 
@@ -303,7 +265,7 @@ impl Groups {
     }
 
     /// The committed offset of a partition, if there is one for this topic.
-    pub fn offset(&self, group: &str, topic: &str, topic_id: TopicId, partition: i32) -> Option<&CommittedOffset> {
+    pub fn offset(&self, group: &str, topic: &str, topic_id: Uuid, partition: i32) -> Option<&CommittedOffset> {
         self.groups.get(group)?.offsets.get(topic, partition).filter(|committed| committed.is_for(topic_id))
     }
 
@@ -321,9 +283,9 @@ impl Groups {
     }
 
     /// A topic is gone, and the offsets committed for it with it.
-    pub fn topic_deleted(&mut self, topic: &str, topic_id: TopicId) {
+    pub fn topic_deleted(&mut self, topic: &str) {
         for group in self.groups.values_mut() {
-            group.offsets.retain(|name, committed| name != topic || !committed.is_for(topic_id));
+            group.offsets.remove_topic(topic);
         }
     }
 
@@ -403,8 +365,9 @@ impl Groups {
         }
     }
 
-    /// Takes the answers that have become due, oldest first.
-    pub fn take_answers(&mut self) -> Vec<GroupAnswer> {
+    /// Takes the answers that have become due, oldest first. The one who waited may be gone by now: a group learns of
+    /// that only when the member's session expires, as in Kafka.
+    pub fn take_answers(&mut self) -> Vec<(Ticket, GroupAnswer)> {
         std::mem::take(&mut self.answers)
     }
 
@@ -476,13 +439,6 @@ impl OffsetDelete<'_> {
         self.group.offsets.remove(topic, partition);
         Ok(())
     }
-}
-
-/// The partition of a coordinator's topic (`__consumer_offsets`, `__transaction_state`) an id belongs to; the leader of
-/// that partition is the id's coordinator.
-pub fn coordinator_partition(id: &str, partitions: i32) -> i32 {
-    // Java's `Math.abs` leaves the smallest int negative, which Kafka maps to 0.
-    java_hash(id).checked_abs().unwrap_or(0).checked_rem(partitions).unwrap_or(0)
 }
 
 /// Java's `String.hashCode`.

@@ -2,12 +2,10 @@
 
 use crate::error::{ErrorCode, Reject};
 use crate::time::Time;
+use crate::wire::Uuid;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
-
-/// The id of a topic as 16 bytes; all zero when it is not known.
-pub type TopicId = [u8; 16];
 
 /// An offset as the group committed it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -19,7 +17,7 @@ pub struct CommittedOffset {
     /// Whatever the client wanted kept with it.
     pub metadata: String,
     /// The topic it was committed for, so that a topic created again under the same name does not inherit it.
-    pub topic_id: TopicId,
+    pub topic_id: Uuid,
     /// When it was committed.
     pub committed_at: Time,
     /// When it ends, if its client said so (OffsetCommit versions 2 to 4); otherwise the broker's retention decides.
@@ -28,9 +26,8 @@ pub struct CommittedOffset {
 
 impl CommittedOffset {
     /// Whether it was committed for this topic. An id of zero on either side means that only the name is known.
-    pub fn is_for(&self, topic_id: TopicId) -> bool {
-        let unknown = TopicId::default();
-        self.topic_id == unknown || topic_id == unknown || self.topic_id == topic_id
+    pub fn is_for(&self, topic_id: Uuid) -> bool {
+        self.topic_id.is_zero() || topic_id.is_zero() || self.topic_id == topic_id
     }
 }
 
@@ -83,6 +80,10 @@ impl Offsets {
         }
     }
 
+    pub(super) fn remove_topic(&mut self, topic: &str) {
+        self.by_topic.remove(topic);
+    }
+
     /// Keeps the offsets for which `keep` holds.
     pub(super) fn retain(&mut self, mut keep: impl FnMut(&str, &CommittedOffset) -> bool) {
         self.by_topic.retain(|topic, partitions| {
@@ -103,7 +104,7 @@ pub struct Commit<'a> {
 
 impl Commit<'_> {
     /// Commits one partition's offset; another partition is not affected by its refusal.
-    pub fn put(&mut self, topic: &str, topic_id: TopicId, partition: i32, new: NewOffset<'_>) -> Result<(), Reject> {
+    pub fn put(&mut self, topic: &str, topic_id: Uuid, partition: i32, new: NewOffset<'_>) -> Result<(), Reject> {
         let metadata = new.metadata.unwrap_or_default();
         // Kafka counts Java's chars, which are UTF-16 units.
         if metadata.encode_utf16().count() > self.metadata_max_chars {

@@ -4,7 +4,7 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
 const GROUP: &str = "billing";
-const NO_ID: TopicId = [0; 16];
+const NO_ID: Uuid = Uuid::ZERO;
 
 #[test]
 fn two_members_form_a_generation_and_receive_what_the_leader_assigned() {
@@ -120,8 +120,8 @@ fn members_must_share_a_protocol() {
 fn the_protocol_most_members_prefer_is_chosen_from_those_all_support() {
     let mut kafka = Coordinator::new();
     kafka.settings().initial_rebalance_delay = millis(1_000);
-    for (waiter, names) in [(1, ["a", "c", "b"]), (2, ["b", "c", "a"]), (3, ["d", "b", "c"])] {
-        kafka.try_join(Candidate { protocols: protocols(&names), ..candidate("x") }, waiter);
+    for (ticket, names) in [(1, ["a", "c", "b"]), (2, ["b", "c", "a"]), (3, ["d", "b", "c"])] {
+        kafka.try_join(Candidate { protocols: protocols(&names), ..candidate("x") }, ticket);
     }
     kafka.advance(1_000);
     kafka.advance(1_000);
@@ -158,9 +158,9 @@ fn requests_name_a_member_of_this_generation() {
     assert_eq!(kafka.all_synced()[&2], Err(ErrorCode::UnknownMemberId));
 
     let wrong = SyncBy { protocol: Some("sticky"), ..sync_by(&ann, 1) };
-    kafka.groups.sync(kafka.now, GROUP, &wrong, Waiter(3));
+    kafka.groups.sync(kafka.now, GROUP, &wrong, Ticket(3));
     assert_eq!(kafka.all_synced()[&3], Err(ErrorCode::InconsistentGroupProtocol));
-    kafka.groups.sync(kafka.now, "unknown group", &sync_by(&ann, 1), Waiter(4));
+    kafka.groups.sync(kafka.now, "unknown group", &sync_by(&ann, 1), Ticket(4));
     assert_eq!(kafka.all_synced()[&4], Err(ErrorCode::UnknownMemberId));
 }
 
@@ -328,9 +328,9 @@ fn the_initial_delay_lets_members_find_each_other_and_grows_while_they_come() {
 fn the_initial_delay_never_exceeds_the_rebalance_timeout() {
     let mut kafka = Coordinator::new();
     kafka.settings().initial_rebalance_delay = millis(3_000);
-    for waiter in 0..10 {
+    for ticket in 0..10 {
         assert!(kafka.answers().is_empty());
-        kafka.try_join(Candidate { rebalance_timeout_ms: 7_000, ..candidate("ann") }, waiter);
+        kafka.try_join(Candidate { rebalance_timeout_ms: 7_000, ..candidate("ann") }, ticket);
         kafka.advance(1_000);
         if kafka.state() == State::CompletingRebalance {
             break;
@@ -509,14 +509,12 @@ fn metadata_has_a_limit() {
 fn a_topic_created_again_does_not_inherit_offsets() {
     let mut kafka = Coordinator::new();
     let new = NewOffset { offset: 1, leader_epoch: -1, metadata: None };
-    kafka.begin_commit().put("orders", [1; 16], 0, new).unwrap();
+    kafka.begin_commit().put("orders", Uuid::from_bytes([1; 16]), 0, new).unwrap();
 
-    assert!(kafka.groups.offset(GROUP, "orders", [1; 16], 0).is_some());
+    assert!(kafka.groups.offset(GROUP, "orders", Uuid::from_bytes([1; 16]), 0).is_some());
     assert!(kafka.groups.offset(GROUP, "orders", NO_ID, 0).is_some(), "asked for by name");
-    assert!(kafka.groups.offset(GROUP, "orders", [2; 16], 0).is_none());
-    kafka.groups.topic_deleted("orders", [2; 16]);
-    assert_eq!(kafka.groups.offsets(GROUP).count(), 1);
-    kafka.groups.topic_deleted("orders", [1; 16]);
+    assert!(kafka.groups.offset(GROUP, "orders", Uuid::from_bytes([2; 16]), 0).is_none());
+    kafka.groups.topic_deleted("orders");
     assert_eq!(kafka.groups.offsets(GROUP).count(), 0);
 }
 
@@ -666,15 +664,6 @@ fn a_generation_nobody_assigned_does_not_survive_its_coordinator() {
 }
 
 #[test]
-fn ids_are_spread_over_partitions_as_in_kafka() {
-    assert_eq!(coordinator_partition("", 50), 0);
-    assert_eq!(coordinator_partition("billing", 50), java_hash("billing").abs() % 50);
-    // A string whose hash is the smallest int.
-    assert_eq!(java_hash("polygenelubricants"), i32::MIN);
-    assert_eq!(coordinator_partition("polygenelubricants", 50), 0);
-}
-
-#[test]
 fn a_client_that_allows_no_time_at_all_does_not_make_the_coordinator_spin() {
     let mut kafka = Coordinator::new();
     let hasty = |id| Candidate { rebalance_timeout_ms: -1, ..static_candidate(id) };
@@ -702,7 +691,7 @@ impl Coordinator {
     }
 
     fn settings(&mut self) -> &mut Settings {
-        self.groups.settings_mut()
+        &mut self.groups.settings
     }
 
     fn advance(&mut self, ms: i32) {
@@ -715,16 +704,16 @@ impl Coordinator {
         self.groups.expire(self.now);
     }
 
-    fn try_join(&mut self, candidate: Candidate<'_>, waiter: u64) {
-        self.groups.join(self.now, &mut self.rng, candidate, Waiter(waiter));
+    fn try_join(&mut self, candidate: Candidate<'_>, ticket: u64) {
+        self.groups.join(self.now, &mut self.rng, candidate, Ticket(ticket));
     }
 
-    fn join(&mut self, client: &str, waiter: u64) {
-        self.try_join(candidate(client), waiter);
+    fn join(&mut self, client: &str, ticket: u64) {
+        self.try_join(candidate(client), ticket);
     }
 
-    fn rejoin(&mut self, member_id: &str, waiter: u64) {
-        self.try_join(Candidate { member_id, ..candidate("") }, waiter);
+    fn rejoin(&mut self, member_id: &str, ticket: u64) {
+        self.try_join(Candidate { member_id, ..candidate("") }, ticket);
     }
 
     /// Joins and assigns alone.
@@ -760,17 +749,17 @@ impl Coordinator {
         [ann, ben]
     }
 
-    fn sync(&mut self, member: &str, generation: i32, assignments: &[(&str, &str)], waiter: u64) {
+    fn sync(&mut self, member: &str, generation: i32, assignments: &[(&str, &str)], ticket: u64) {
         let assignments =
             assignments.iter().map(|(id, a)| ((*id).to_owned(), Bytes::copy_from_slice(a.as_bytes()))).collect();
         let by = SyncBy { assignments, ..sync_by(member, generation) };
-        self.groups.sync(self.now, GROUP, &by, Waiter(waiter));
+        self.groups.sync(self.now, GROUP, &by, Ticket(ticket));
     }
 
-    fn sync_as(&mut self, member_id: &str, instance: &str, waiter: u64) {
+    fn sync_as(&mut self, member_id: &str, instance: &str, ticket: u64) {
         let generation = self.view().generation;
         let by = SyncBy { claim: claim_as(member_id, instance, generation), ..sync_by(member_id, generation) };
-        self.groups.sync(self.now, GROUP, &by, Waiter(waiter));
+        self.groups.sync(self.now, GROUP, &by, Ticket(ticket));
     }
 
     fn beat(&mut self, member_id: &str) -> Result<(), ErrorCode> {
@@ -814,14 +803,14 @@ impl Coordinator {
         self.view().state
     }
 
-    fn answers(&mut self) -> Vec<GroupAnswer> {
+    fn answers(&mut self) -> Vec<(Ticket, GroupAnswer)> {
         self.groups.take_answers()
     }
 
     /// The joins answered since the last look, all of which must have succeeded.
     fn all_joined(&mut self) -> BTreeMap<u64, Joined> {
         let joined = self.answers().into_iter().map(|answer| match answer {
-            GroupAnswer::Join { waiter, result: Ok(joined) } => (waiter.0, joined),
+            (ticket, GroupAnswer::Join(Ok(joined))) => (ticket.0, joined),
             other => panic!("not a join that succeeded: {other:?}"),
         });
         joined.collect()
@@ -829,15 +818,15 @@ impl Coordinator {
 
     fn refused_join(&mut self) -> JoinRefusal {
         match self.answers().pop() {
-            Some(GroupAnswer::Join { result: Err(refusal), .. }) => refusal,
+            Some((_, GroupAnswer::Join(Err(refusal)))) => refusal,
             other => panic!("not a refused join: {other:?}"),
         }
     }
 
     fn all_synced(&mut self) -> BTreeMap<u64, Result<String, ErrorCode>> {
         let synced = self.answers().into_iter().map(|answer| match answer {
-            GroupAnswer::Sync { waiter, result } => {
-                (waiter.0, result.map(|s| String::from_utf8(s.assignment.to_vec()).unwrap()))
+            (ticket, GroupAnswer::Sync(result)) => {
+                (ticket.0, result.map(|s| String::from_utf8(s.assignment.to_vec()).unwrap()))
             }
             other => panic!("not a sync: {other:?}"),
         });
