@@ -54,7 +54,11 @@ fn create_one(state: &mut State, topic: CreatableTopic, validate_only: bool) -> 
         partitions: (topic.num_partitions != -1).then_some(topic.num_partitions),
         replication_factor: (topic.replication_factor != -1).then_some(topic.replication_factor),
         assignment,
-        configs: topic.configs.into_iter().map(|c| (c.name.to_string(), c.value.map(|value| value.to_string()))).collect(),
+        configs: topic
+            .configs
+            .into_iter()
+            .map(|c| (c.name.to_string(), c.value.map(|value| value.to_string())))
+            .collect(),
     };
     state.create_topic(&new, validate_only)
 }
@@ -69,7 +73,8 @@ fn manual_assignment(topic: &CreatableTopic) -> Result<Option<Vec<Vec<NodeId>>>,
     }
     let by_index: BTreeMap<i32, &CreatableReplicaAssignment> =
         topic.assignments.iter().map(|assigned| (assigned.partition_index, assigned)).collect();
-    let consecutive = by_index.len() == topic.assignments.len() && by_index.keys().copied().eq(0..by_index.len() as i32);
+    let consecutive =
+        by_index.len() == topic.assignments.len() && by_index.keys().copied().eq(0..by_index.len() as i32);
     if !consecutive {
         let message = "a manual assignment must name the partitions from 0 on, each once";
         return Err(Reject::new(ErrorCode::InvalidReplicaAssignment, message));

@@ -157,7 +157,8 @@ impl State {
         let missing = total - present;
         let added = match assignment {
             Some(assignment) if assignment.len() != missing as usize => {
-                let message = format!("{missing} partitions are to be added, but {} assignments are given", assignment.len());
+                let message =
+                    format!("{missing} partitions are to be added, but {} assignments are given", assignment.len());
                 return Err(Reject::new(ErrorCode::InvalidReplicaAssignment, message));
             }
             Some(assignment) => self.check_assignment(&assignment)?,
@@ -265,10 +266,9 @@ impl State {
             assignment: None,
             configs: topic.configs.iter().map(|(name, value)| (name.clone(), Some(value.clone()))).collect(),
         };
-        self.create_topic(&new, false).map(|_| ()).map_err(|reject| ConfigError::Topic {
-            topic: topic.name.clone(),
-            reason: reject.to_string(),
-        })
+        self.create_topic(&new, false)
+            .map(|_| ())
+            .map_err(|reject| ConfigError::Topic { topic: topic.name.clone(), reason: reject.to_string() })
     }
 
     /// `default.replication.factor` where it was set, else three or as many as there are brokers: a test that names
@@ -322,7 +322,10 @@ impl State {
                 return refuse(format!("a partition is assigned to {unknown}, which does not exist"));
             }
             if replicas.len() != width {
-                return refuse(format!("one partition is assigned to {width} brokers and another to {}", replicas.len()));
+                return refuse(format!(
+                    "one partition is assigned to {width} brokers and another to {}",
+                    replicas.len()
+                ));
             }
         }
         Ok(assignment.to_vec())
