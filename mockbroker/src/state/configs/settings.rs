@@ -45,11 +45,6 @@ pub struct TopicSettings {
     pub unclean_leader_election: bool,
 }
 
-<<<<<<< HEAD
-=======
-pub use crate::wire::batch::TimestampType;
-
->>>>>>> main
 /// What batches are compressed with when they are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compression {
