@@ -3,16 +3,21 @@
 //!
 //! The table below is the only list of APIs: what is in it is advertised, decoded and answered, in these versions.
 
+mod alter_configs;
 mod api_versions;
+mod config_resources;
 mod create_partitions;
 mod create_topics;
 mod delete_records;
 mod delete_topics;
 mod describe_cluster;
+mod describe_configs;
 mod describe_topic_partitions;
 mod fetch;
 mod find_coordinator;
+mod incremental_alter_configs;
 mod init_producer_id;
+mod list_config_resources;
 mod list_offsets;
 mod metadata;
 mod offset_for_leader_epoch;
