@@ -169,7 +169,7 @@ impl Cluster {
 
     /// The largest frame a session may accept, `socket.request.max.bytes`.
     pub fn frame_bytes_max(&self) -> usize {
-        self.state.configs.broker_settings().socket_request_max_bytes
+        usize::try_from(self.state.configs.broker_settings().socket_request_max_bytes).unwrap_or(0)
     }
 
     fn known(&self, node: NodeId) -> Result<(), CommandError> {
@@ -222,7 +222,6 @@ impl Cluster {
     fn forget(&mut self, conn: ConnId) {
         for ticket in self.parked.of_connection(conn) {
             self.parked.remove(ticket);
-            self.state.groups.forget(ticket);
         }
         self.connections.remove(&conn);
     }
@@ -259,7 +258,7 @@ impl Cluster {
         };
         let response: Response = match parked.waiting {
             Waiting::Group(responder) => responder.respond(answer),
-            Waiting::Fetch(_) => unreachable!("groups never hear of a fetch's ticket"),
+            Waiting::Fetch(_) => unreachable!("groups never hear of a fetch"),
         };
         outputs.push(Output::Reply { conn: parked.conn, response: Some(response) });
     }

@@ -43,7 +43,7 @@ pub(super) fn fetch(state: &mut State, now: Time, from: &Caller, request: FetchR
             return Answer::now(FetchResponse { error_code: reject.code.code(), ..Default::default() });
         }
     };
-    let limit = state.configs.broker_settings().fetch_max_bytes;
+    let limit = usize::try_from(state.configs.broker_settings().fetch_max_bytes).unwrap_or(0);
     let waiting = WaitingFetch {
         node: from.node,
         version: from.version,

@@ -114,7 +114,7 @@ fn append_one(
         let message = format!("'{topic}' belongs to Kafka itself; clients cannot write to it");
         return Err(Reject::new(ErrorCode::InvalidTopicException, message).into());
     }
-    let settings = state.topics.get(topic).map(|topic| topic.settings.clone()).unwrap_or_default();
+    let settings = state.topics.get(topic).map(|topic| topic.settings).ok_or(ErrorCode::UnknownTopicOrPartition)?;
     let partition = state.topics.led_by(from.node, topic, data.index)?;
     if acks == -1 && partition.isr.len() < (settings.min_insync_replicas as usize).min(partition.replicas.len()) {
         let message = format!(

@@ -12,10 +12,11 @@ pub mod topics;
 use crate::config::{ClusterConfig, ConfigError, TopicConfig};
 use crate::error::{ErrorCode, Reject};
 use crate::parked::PartitionName;
+use crate::time::{Time, millis};
 use crate::wire::Uuid;
-use configs::Configs;
+use configs::{BrokerSettings, Configs};
 use fetch_sessions::FetchSessions;
-use groups::Groups;
+use groups::{Groups, coordinator_partition};
 use nodes::{Node, NodeId, Nodes};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -75,7 +76,7 @@ impl State {
         config.check()?;
         let mut rng = SmallRng::seed_from_u64(config.seed);
         let configs = Configs::new(config.configs.clone())?;
-        let groups = Groups::new(configs.broker_settings().groups);
+        let groups = Groups::new(group_settings(configs.broker_settings()));
         let nodes = config.nodes.iter().map(|node| Node {
             id: node.id,
             host: node.host.clone(),
@@ -104,7 +105,8 @@ impl State {
     pub fn create_topic(&mut self, new: &NewTopic, validate_only: bool) -> Result<CreatedTopic, Reject> {
         self.topics.check_new_name(&new.name)?;
         let overrides = new.configs.iter().map(|(name, value)| (name.as_str(), value.as_deref()));
-        let overrides = self.configs.check_topic(overrides)?;
+        let invalid = |error: configs::InvalidConfig| Reject::new(ErrorCode::InvalidConfig, error.to_string());
+        let overrides = self.configs.check_topic(overrides).map_err(invalid)?;
         let placement = match &new.assignment {
             Some(assignment) => self.check_assignment(assignment)?,
             None => self.place(new)?,
@@ -172,7 +174,7 @@ impl State {
         for topic in self.topics.iter_mut() {
             topic.settings = self.configs.topic_settings(&topic.name);
         }
-        self.groups.configure(self.configs.broker_settings().groups);
+        *self.groups.settings_mut() = group_settings(self.configs.broker_settings());
     }
 
     /// A producer id no one has had.
@@ -190,7 +192,7 @@ impl State {
     /// Refuses unless this broker coordinates the group.
     pub fn check_coordinator(&self, node: NodeId, group: &str) -> Result<(), Reject> {
         let topic = self.topics.get(OFFSETS_TOPIC).ok_or(ErrorCode::NotCoordinator)?;
-        let partition = topic.partition(partition_for(group, topic.partitions.len()));
+        let partition = topic.partition(coordinator_partition(group, topic.partitions.len() as i32));
         if partition.is_some_and(|partition| partition.leader == Some(node)) {
             Ok(())
         } else {
@@ -204,7 +206,7 @@ impl State {
             self.create_internal(topic)?;
         }
         let topic = self.topics.get(topic).ok_or(ErrorCode::CoordinatorNotAvailable)?;
-        let partition = topic.partition(partition_for(key, topic.partitions.len()));
+        let partition = topic.partition(coordinator_partition(key, topic.partitions.len() as i32));
         partition.and_then(|partition| partition.leader).ok_or_else(|| ErrorCode::CoordinatorNotAvailable.into())
     }
 
@@ -218,7 +220,7 @@ impl State {
     }
 
     /// Stops a broker at once: leaders and coordinators move to in-sync replicas elsewhere.
-    pub(crate) fn crash(&mut self, now: crate::time::Time, node: NodeId) -> bool {
+    pub(crate) fn crash(&mut self, now: Time, node: NodeId) -> bool {
         if !self.nodes.set_running(node, false) {
             return false;
         }
@@ -279,9 +281,9 @@ impl State {
     fn create_internal(&mut self, name: &str) -> Result<(), Reject> {
         let settings = self.configs.broker_settings();
         let partitions = if name == OFFSETS_TOPIC {
-            settings.offsets_topic_partitions
+            settings.offsets_topic_num_partitions
         } else {
-            settings.transactions_topic_partitions
+            settings.transaction_state_log_num_partitions
         };
         let running = self.nodes.running().count().min(3) as i16;
         let placement = self.topics.place(&self.nodes, partitions, running)?;
@@ -327,10 +329,18 @@ impl State {
     }
 }
 
-/// The partition of an internal topic that a key falls on: Java's `String.hashCode`, made positive as Kafka does.
-fn partition_for(key: &str, partitions: usize) -> i32 {
-    let hash = key.encode_utf16().fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
-    (hash & i32::MAX) % (partitions.max(1) as i32)
+fn group_settings(broker: &BrokerSettings) -> groups::Settings {
+    let at_least_zero = |number: i32| usize::try_from(number).unwrap_or(0);
+    groups::Settings {
+        min_session_timeout_ms: broker.group_min_session_timeout_ms,
+        max_session_timeout_ms: broker.group_max_session_timeout_ms,
+        max_size: at_least_zero(broker.group_max_size),
+        initial_rebalance_delay: millis(broker.group_initial_rebalance_delay_ms),
+        offset_metadata_max_chars: at_least_zero(broker.offset_metadata_max_bytes),
+        offsets_retention: millis(i64::from(broker.offsets_retention_minutes) * 60_000),
+        offsets_retention_check_interval: millis(broker.offsets_retention_check_interval_ms),
+        ..Default::default()
+    }
 }
 
 fn random_uuid(rng: &mut SmallRng) -> Uuid {
@@ -343,18 +353,5 @@ fn random_uuid(rng: &mut SmallRng) -> Uuid {
         if !id.to_string().starts_with('-') {
             return id;
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_fall_on_the_partition_kafka_would_choose() {
-        // "polygenelubricants" is the well-known string whose Java hash is the smallest integer.
-        assert_eq!(partition_for("", 50), 0);
-        assert_eq!(partition_for("a", 50), 97 % 50);
-        assert_eq!(partition_for("polygenelubricants", 50), 0, "the smallest integer becomes 0");
     }
 }

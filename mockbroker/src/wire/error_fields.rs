@@ -233,11 +233,8 @@ mod tests {
     #[test]
     fn an_error_code_that_comes_before_the_name_of_its_topic_is_found() {
         let partition = MetadataResponsePartition { partition_index: 3, ..Default::default() };
-        let orders = MetadataResponseTopic {
-            name: Some("orders".into()),
-            partitions: vec![partition],
-            ..Default::default()
-        };
+        let orders =
+            MetadataResponseTopic { name: Some("orders".into()), partitions: vec![partition], ..Default::default() };
         let mut response = MetadataResponse { topics: vec![orders], ..Default::default() }.into();
         assert_eq!(set_error_code(&mut response, 9, Target::Topic(ORDERS), 5), 2);
         assert_eq!(set_error_code(&mut response, 9, Target::Partition(ORDERS, 3), 9), 1);
