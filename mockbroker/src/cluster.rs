@@ -197,8 +197,7 @@ impl Cluster {
             return Err(CommandError::NotRunning(node));
         }
         outputs.push(Output::StopListening(node));
-        let cut: Vec<_> =
-            self.connections.iter().filter(|(_, at)| at.node == node).map(|(conn, _)| *conn).collect();
+        let cut: Vec<_> = self.connections.iter().filter(|(_, at)| at.node == node).map(|(conn, _)| *conn).collect();
         for conn in cut {
             self.close(conn, format!("{node} crashed"), outputs);
         }

@@ -46,12 +46,7 @@ pub struct TopicConfig {
 impl TopicConfig {
     /// A topic with this many partitions and default replication.
     pub fn new(name: impl Into<String>, partitions: i32) -> Self {
-        Self {
-            name: name.into(),
-            partitions: Some(partitions),
-            replication_factor: None,
-            configs: BTreeMap::new(),
-        }
+        Self { name: name.into(), partitions: Some(partitions), replication_factor: None, configs: BTreeMap::new() }
     }
 }
 

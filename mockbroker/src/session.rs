@@ -3,9 +3,9 @@
 //! A session has at most one request in hand. What a client sent ahead waits as bytes, as in Kafka, whose
 //! socket server mutes a channel until its response is on the way.
 
+use crate::error::Violation;
 use crate::handlers;
 use crate::wire::{ApiKey, Reader, Request, Response, Str, generated::api_versions_request::ApiVersionsRequest};
-use crate::error::Violation;
 use crate::wire::{read_request_header, response_frame};
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -65,7 +65,8 @@ impl Session {
 
     /// Whether more bytes are wanted now: not while a full frame waits behind the request in hand.
     pub fn wants_bytes(&self) -> bool {
-        self.in_hand.is_none() || !matches!(self.frame_len(), Ok(Some(length)) if self.received.len() >= LENGTH_LEN + length)
+        self.in_hand.is_none()
+            || !matches!(self.frame_len(), Ok(Some(length)) if self.received.len() >= LENGTH_LEN + length)
     }
 
     /// The next request, once it is whole and the one before is answered.
@@ -118,7 +119,8 @@ impl Session {
 
 fn decode(frame: Bytes) -> Result<(InHand, Incoming), Violation> {
     let mut reader = Reader::new(frame);
-    let header = read_request_header(&mut reader).map_err(|error| Violation::new(format!("request header: {error}")))?;
+    let header =
+        read_request_header(&mut reader).map_err(|error| Violation::new(format!("request header: {error}")))?;
     let (key, version) = (header.request_api_key, header.request_api_version);
     let client_id = header.client_id.map(|id| id.detached()).unwrap_or_default();
     let correlation_id = header.correlation_id;

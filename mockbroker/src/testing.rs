@@ -46,12 +46,7 @@ pub struct StoredRecord {
 impl MockCluster {
     /// Begins to describe a cluster.
     pub fn builder() -> Builder {
-        Builder {
-            brokers: 1,
-            first_id: 1,
-            racks: true,
-            server: ServerConfig::new(ClusterConfig::with_brokers(1)),
-        }
+        Builder { brokers: 1, first_id: 1, racks: true, server: ServerConfig::new(ClusterConfig::with_brokers(1)) }
     }
 
     /// What a client's `bootstrap.servers` wants: `host:port` of every broker, comma-separated.
@@ -114,10 +109,9 @@ impl MockCluster {
         for bytes in batches {
             let base_offset = batch::BatchHeader::parse(&bytes).map_or(0, |header| header.base_offset);
             let records = batch::records(&bytes).unwrap_or_default().into_iter();
-            out.extend(records.map(|record| StoredRecord {
-                offset: base_offset + i64::from(record.offset_delta),
-                record,
-            }));
+            out.extend(
+                records.map(|record| StoredRecord { offset: base_offset + i64::from(record.offset_delta), record }),
+            );
         }
         Some(out)
     }
@@ -202,12 +196,7 @@ impl Builder {
     pub fn start(mut self) -> Result<MockCluster, StartError> {
         let nodes = (0..self.brokers).map(|index| {
             let id = self.first_id + index;
-            NodeConfig {
-                id: NodeId(id),
-                host: String::new(),
-                port: 0,
-                rack: self.racks.then(|| format!("rack-{id}")),
-            }
+            NodeConfig { id: NodeId(id), host: String::new(), port: 0, rack: self.racks.then(|| format!("rack-{id}")) }
         });
         self.server.cluster.nodes = nodes.collect();
         Ok(MockCluster { server: Server::start(self.server)? })

@@ -29,7 +29,8 @@ pub(super) fn api_versions(_: &mut State, _: Time, from: &Caller, request: ApiVe
             ..Default::default()
         });
     }
-    if from.version >= 3 && !(is_software(&request.client_software_name) && is_software(&request.client_software_version))
+    if from.version >= 3
+        && !(is_software(&request.client_software_name) && is_software(&request.client_software_version))
     {
         return Answer::now(ApiVersionsResponse { error_code: ErrorCode::InvalidRequest.code(), ..Default::default() });
     }

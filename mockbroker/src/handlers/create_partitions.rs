@@ -32,11 +32,9 @@ pub(super) fn create_partitions(state: &mut State, _: Time, _: &Caller, request:
         };
         results.push(match added {
             Ok(()) => CreatePartitionsTopicResult { name, ..Default::default() },
-            Err(reject) => CreatePartitionsTopicResult {
-                name,
-                error_code: reject.code.code(),
-                error_message: message(&reject),
-            },
+            Err(reject) => {
+                CreatePartitionsTopicResult { name, error_code: reject.code.code(), error_message: message(&reject) }
+            }
         });
     }
     Answer::now(CreatePartitionsResponse { results, ..Default::default() })

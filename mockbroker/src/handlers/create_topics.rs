@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 /// The topic the controllers keep the cluster's metadata in.
 const METADATA_TOPIC: &str = "__cluster_metadata";
 
-pub(super) fn create_topics(state: &mut State, _: Time, _: &Caller, request: CreateTopicsRequest) -> Answer {
+pub(super) fn create_topics(state: &mut State, _: Time, from: &Caller, request: CreateTopicsRequest) -> Answer {
     let mut times_named: BTreeMap<Str, u32> = BTreeMap::new();
     for topic in &request.topics {
         *times_named.entry(topic.name.clone()).or_default() += 1;
@@ -38,7 +38,7 @@ pub(super) fn create_topics(state: &mut State, _: Time, _: &Caller, request: Cre
             }
             _ => continue,
         };
-        topics.push(row(state, name, created));
+        topics.push(row(state, from, name, created));
     }
     Answer::now(CreateTopicsResponse { topics, ..Default::default() })
 }
@@ -54,7 +54,11 @@ fn create_one(state: &mut State, topic: CreatableTopic, validate_only: bool) -> 
         partitions: (topic.num_partitions != -1).then_some(topic.num_partitions),
         replication_factor: (topic.replication_factor != -1).then_some(topic.replication_factor),
         assignment,
-        configs: topic.configs.into_iter().map(|c| (c.name.to_string(), c.value.map(|value| value.to_string()))).collect(),
+        configs: topic
+            .configs
+            .into_iter()
+            .map(|c| (c.name.to_string(), c.value.map(|value| value.to_string())))
+            .collect(),
     };
     state.create_topic(&new, validate_only)
 }
@@ -69,7 +73,8 @@ fn manual_assignment(topic: &CreatableTopic) -> Result<Option<Vec<Vec<NodeId>>>,
     }
     let by_index: BTreeMap<i32, &CreatableReplicaAssignment> =
         topic.assignments.iter().map(|assigned| (assigned.partition_index, assigned)).collect();
-    let consecutive = by_index.len() == topic.assignments.len() && by_index.keys().copied().eq(0..by_index.len() as i32);
+    let consecutive =
+        by_index.len() == topic.assignments.len() && by_index.keys().copied().eq(0..by_index.len() as i32);
     if !consecutive {
         let message = "a manual assignment must name the partitions from 0 on, each once";
         return Err(Reject::new(ErrorCode::InvalidReplicaAssignment, message));
@@ -77,10 +82,10 @@ fn manual_assignment(topic: &CreatableTopic) -> Result<Option<Vec<Vec<NodeId>>>,
     Ok(Some(by_index.values().map(|assigned| assigned.broker_ids.iter().copied().map(NodeId).collect()).collect()))
 }
 
-fn row(state: &State, name: Str, created: Result<CreatedTopic, Reject>) -> CreatableTopicResult {
+fn row(state: &State, from: &Caller, name: Str, created: Result<CreatedTopic, Reject>) -> CreatableTopicResult {
     match created {
         Ok(created) => CreatableTopicResult {
-            configs: Some(configs(state, &name)),
+            configs: Some(configs(state, from, &name)),
             name,
             topic_id: created.id,
             num_partitions: created.partitions,
@@ -97,8 +102,8 @@ fn row(state: &State, name: Str, created: Result<CreatedTopic, Reject>) -> Creat
     }
 }
 
-fn configs(state: &State, topic: &str) -> Vec<CreatableTopicConfigs> {
-    let described = state.configs.describe(&Resource::Topic(topic.to_owned()), None).unwrap_or_default();
+fn configs(state: &State, from: &Caller, topic: &str) -> Vec<CreatableTopicConfigs> {
+    let described = state.configs.describe(&Resource::Topic(topic.to_owned()), from.node.0, None);
     described
         .into_iter()
         .map(|config| CreatableTopicConfigs {

@@ -23,9 +23,8 @@ pub(super) fn delete_topics(state: &mut State, _: Time, from: &Caller, request: 
     };
     let mut seen = BTreeSet::new();
     let responses = asked.into_iter().map(|topic| {
-        let found = resolve(state, &topic).and_then(|name| {
-            if seen.insert(name.clone()) { Ok(name) } else { Err(ErrorCode::InvalidRequest.into()) }
-        });
+        let found = resolve(state, &topic)
+            .and_then(|name| if seen.insert(name.clone()) { Ok(name) } else { Err(ErrorCode::InvalidRequest.into()) });
         delete_one(state, topic, found)
     });
     let responses = responses.collect();

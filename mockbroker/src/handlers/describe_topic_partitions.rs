@@ -82,11 +82,7 @@ fn missing(name: &str) -> DescribeTopicPartitionsResponseTopic {
         Ok(()) => ErrorCode::UnknownTopicOrPartition,
         Err(reject) => reject.code,
     };
-    DescribeTopicPartitionsResponseTopic {
-        error_code: code.code(),
-        name: Some(Str::from(name)),
-        ..Default::default()
-    }
+    DescribeTopicPartitionsResponseTopic { error_code: code.code(), name: Some(Str::from(name)), ..Default::default() }
 }
 
 fn row(state: &State, index: i32, partition: &Partition) -> DescribeTopicPartitionsResponsePartition {

@@ -181,7 +181,8 @@ fn diverging(partition: &Partition, wanted: &Wanted) -> Option<EpochEndOffset> {
         return None;
     }
     let log = &partition.log;
-    let (epoch, end_offset) = log.epochs().end_offset_for(wanted.last_fetched_epoch, log.end_offset()).unwrap_or((-1, -1));
+    let (epoch, end_offset) =
+        log.epochs().end_offset_for(wanted.last_fetched_epoch, log.end_offset()).unwrap_or((-1, -1));
     let parted = epoch < wanted.last_fetched_epoch || end_offset < wanted.fetch_offset;
     parted.then(|| EpochEndOffset { epoch, end_offset })
 }

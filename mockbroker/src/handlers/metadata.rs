@@ -19,8 +19,8 @@ use crate::wire::{Str, Uuid};
 
 pub(super) fn metadata(state: &mut State, _: Time, from: &Caller, request: MetadataRequest) -> Answer {
     let operations = request.include_topic_authorized_operations;
-    let may_create = (from.version < 4 || request.allow_auto_topic_creation)
-        && state.configs.broker_settings().auto_create_topics;
+    let may_create =
+        (from.version < 4 || request.allow_auto_topic_creation) && state.configs.broker_settings().auto_create_topics;
     let topics = match asked(from, request.topics) {
         None => state.topics.iter().map(|topic| found(state, topic, operations)).collect(),
         Some(asked) => asked.into_iter().map(|topic| one(state, topic, may_create, operations)).collect(),

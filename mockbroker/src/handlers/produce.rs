@@ -60,7 +60,9 @@ pub(super) fn produce(state: &mut State, now: Time, from: &Caller, request: Prod
         // A client that wants no answers learns of a failure only by losing its connection.
         return match refusals.first() {
             None => Answer::Nothing,
-            Some(reject) => Answer::Close(format!("produce with acks=0 from client '{}' failed: {reject}", from.client_id)),
+            Some(reject) => {
+                Answer::Close(format!("produce with acks=0 from client '{}' failed: {reject}", from.client_id))
+            }
         };
     }
     let node_endpoints = leaders.into_iter().filter_map(|id| state.nodes.get(id)).map(|node| NodeEndpoint {
@@ -127,12 +129,13 @@ fn append_one(
     }
     let header = check_batch(&bytes, &settings)?;
     let log_start_offset = partition.log.start_offset();
-    let checked = check_records(now, &header, &bytes, &settings)
-        .map_err(|refusal| Refusal { log_start_offset, ..refusal })?;
-    let admission = partition
-        .producers
-        .admit(&header)
-        .map_err(|reject| Refusal { reject, log_start_offset, records: Vec::new() })?;
+    let checked =
+        check_records(now, &header, &bytes, &settings).map_err(|refusal| Refusal { log_start_offset, ..refusal })?;
+    let admission = partition.producers.admit(&header).map_err(|reject| Refusal {
+        reject,
+        log_start_offset,
+        records: Vec::new(),
+    })?;
     if let Admission::Duplicate(stored) = admission {
         return Ok(Appended {
             base_offset: stored.base_offset,

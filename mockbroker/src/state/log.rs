@@ -147,9 +147,7 @@ impl Log {
             .iter()
             .take_while(|stored| stored.header.base_offset < upper)
             .filter(|stored| stored.header.max_timestamp >= timestamp)
-            .find_map(|stored| {
-                stored.find(self.start_offset, |record_timestamp| record_timestamp >= timestamp)
-            })
+            .find_map(|stored| stored.find(self.start_offset, |record_timestamp| record_timestamp >= timestamp))
     }
 
     /// The first record with the largest timestamp.

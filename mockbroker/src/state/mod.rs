@@ -16,7 +16,7 @@ use crate::time::{Time, millis};
 use crate::wire::Uuid;
 use configs::{BrokerSettings, Configs};
 use fetch_sessions::FetchSessions;
-use groups::{Groups, coordinator_partition};
+use groups::Groups;
 use nodes::{Node, NodeId, Nodes};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -157,7 +157,8 @@ impl State {
         let missing = total - present;
         let added = match assignment {
             Some(assignment) if assignment.len() != missing as usize => {
-                let message = format!("{missing} partitions are to be added, but {} assignments are given", assignment.len());
+                let message =
+                    format!("{missing} partitions are to be added, but {} assignments are given", assignment.len());
                 return Err(Reject::new(ErrorCode::InvalidReplicaAssignment, message));
             }
             Some(assignment) => self.check_assignment(&assignment)?,
@@ -174,7 +175,7 @@ impl State {
         for topic in self.topics.iter_mut() {
             topic.settings = self.configs.topic_settings(&topic.name);
         }
-        *self.groups.settings_mut() = group_settings(self.configs.broker_settings());
+        self.groups.configure(group_settings(self.configs.broker_settings()));
     }
 
     /// A producer id no one has had.
@@ -192,7 +193,7 @@ impl State {
     /// Refuses unless this broker coordinates the group.
     pub fn check_coordinator(&self, node: NodeId, group: &str) -> Result<(), Reject> {
         let topic = self.topics.get(OFFSETS_TOPIC).ok_or(ErrorCode::NotCoordinator)?;
-        let partition = topic.partition(coordinator_partition(group, topic.partitions.len() as i32));
+        let partition = topic.partition(partition_for(group, topic.partitions.len() as i32));
         if partition.is_some_and(|partition| partition.leader == Some(node)) {
             Ok(())
         } else {
@@ -206,7 +207,7 @@ impl State {
             self.create_internal(topic)?;
         }
         let topic = self.topics.get(topic).ok_or(ErrorCode::CoordinatorNotAvailable)?;
-        let partition = topic.partition(coordinator_partition(key, topic.partitions.len() as i32));
+        let partition = topic.partition(partition_for(key, topic.partitions.len() as i32));
         partition.and_then(|partition| partition.leader).ok_or_else(|| ErrorCode::CoordinatorNotAvailable.into())
     }
 
@@ -265,10 +266,9 @@ impl State {
             assignment: None,
             configs: topic.configs.iter().map(|(name, value)| (name.clone(), Some(value.clone()))).collect(),
         };
-        self.create_topic(&new, false).map(|_| ()).map_err(|reject| ConfigError::Topic {
-            topic: topic.name.clone(),
-            reason: reject.to_string(),
-        })
+        self.create_topic(&new, false)
+            .map(|_| ())
+            .map_err(|reject| ConfigError::Topic { topic: topic.name.clone(), reason: reject.to_string() })
     }
 
     /// `default.replication.factor` where it was set, else three or as many as there are brokers: a test that names
@@ -322,11 +322,21 @@ impl State {
                 return refuse(format!("a partition is assigned to {unknown}, which does not exist"));
             }
             if replicas.len() != width {
-                return refuse(format!("one partition is assigned to {width} brokers and another to {}", replicas.len()));
+                return refuse(format!(
+                    "one partition is assigned to {width} brokers and another to {}",
+                    replicas.len()
+                ));
             }
         }
         Ok(assignment.to_vec())
     }
+}
+
+/// The partition of a coordinator's topic that a key falls on: Java's `String.hashCode`, made positive as Kafka does.
+fn partition_for(key: &str, partitions: i32) -> i32 {
+    let hash = key.encode_utf16().fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
+    // The smallest integer has no positive twin; Kafka maps it to 0.
+    hash.checked_abs().unwrap_or(0) % partitions.max(1)
 }
 
 fn group_settings(broker: &BrokerSettings) -> groups::Settings {
@@ -353,5 +363,18 @@ fn random_uuid(rng: &mut SmallRng) -> Uuid {
         if !id.to_string().starts_with('-') {
             return id;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_fall_on_the_partition_kafka_would_choose() {
+        assert_eq!(partition_for("my-consumer-group", 50), 13);
+        // A plain string, one whose hash is negative, and the well-known one whose hash is the smallest integer.
+        assert_eq!(partition_for("orders", 50), 31);
+        assert_eq!(partition_for("polygenelubricants", 50), 0);
     }
 }

@@ -99,7 +99,8 @@ impl Nodes {
     }
 
     fn elect_controller(&mut self) {
-        self.controller = self.running().map(|node| node.id).next();
+        let first = self.running().map(|node| node.id).next();
+        self.controller = first;
     }
 }
 

@@ -110,9 +110,7 @@ impl Producer {
         }
         self.batches
             .iter()
-            .find(|known| {
-                known.base_sequence == batch.base_sequence && known.last_sequence == batch.last_sequence()
-            })
+            .find(|known| known.base_sequence == batch.base_sequence && known.last_sequence == batch.last_sequence())
             .copied()
     }
 
@@ -133,10 +131,8 @@ impl Producer {
             return Ok(());
         }
         let last = self.batches.back().map_or(-1, |last| last.last_sequence);
-        let message = format!(
-            "sequence {} of producer {} does not follow {last}",
-            batch.base_sequence, batch.producer_id
-        );
+        let message =
+            format!("sequence {} of producer {} does not follow {last}", batch.base_sequence, batch.producer_id);
         Err(Reject::new(ErrorCode::OutOfOrderSequenceNumber, message))
     }
 }
@@ -177,7 +173,9 @@ mod tests {
         let sent: Vec<_> = (0..6).map(|n| batch(0, n * 2, i64::from(n) * 2)).collect();
         let producers = after(&sent);
         for known in &sent[1..] {
-            assert!(matches!(producers.admit(known), Ok(Admission::Duplicate(found)) if found.base_offset == known.base_offset));
+            assert!(
+                matches!(producers.admit(known), Ok(Admission::Duplicate(found)) if found.base_offset == known.base_offset)
+            );
         }
         assert_eq!(code(producers.admit(&sent[0])), ErrorCode::OutOfOrderSequenceNumber);
     }

@@ -126,9 +126,8 @@ impl Topics {
         }
         let start = self.next_leader;
         self.next_leader += 1;
-        let replicas = |partition: usize| {
-            (0..wanted).map(|replica| order[(start + partition + replica) % order.len()]).collect()
-        };
+        let replicas =
+            |partition: usize| (0..wanted).map(|replica| order[(start + partition + replica) % order.len()]).collect();
         Ok((0..partitions.max(0) as usize).map(replicas).collect())
     }
 
