@@ -6,17 +6,28 @@
 mod api_versions;
 mod create_partitions;
 mod create_topics;
+mod delete_groups;
 mod delete_records;
 mod delete_topics;
 mod describe_cluster;
+mod describe_groups;
 mod describe_topic_partitions;
 mod fetch;
 mod find_coordinator;
+mod groups;
+mod heartbeat;
 mod init_producer_id;
+mod join_group;
+mod leave_group;
+mod list_groups;
 mod list_offsets;
 mod metadata;
+mod offset_commit;
+mod offset_delete;
+mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
+mod sync_group;
 
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
@@ -104,7 +115,15 @@ apis! {
     Fetch 4..=18 => fetch::fetch;
     ListOffsets 1..=11 => list_offsets::list_offsets;
     Metadata 0..=13 => metadata::metadata;
+    OffsetCommit 2..=10 => offset_commit::offset_commit;
+    OffsetFetch 1..=10 => offset_fetch::offset_fetch;
     FindCoordinator 0..=6 => find_coordinator::find_coordinator;
+    JoinGroup 0..=9 => join_group::join_group;
+    Heartbeat 0..=4 => heartbeat::heartbeat;
+    LeaveGroup 0..=5 => leave_group::leave_group;
+    SyncGroup 0..=5 => sync_group::sync_group;
+    DescribeGroups 0..=6 => describe_groups::describe_groups;
+    ListGroups 0..=5 => list_groups::list_groups;
     ApiVersions 0..=4 => api_versions::api_versions;
     CreateTopics 2..=7 => create_topics::create_topics;
     DeleteTopics 1..=6 => delete_topics::delete_topics;
@@ -112,6 +131,8 @@ apis! {
     InitProducerId 0..=5 => init_producer_id::init_producer_id;
     OffsetForLeaderEpoch 2..=4 => offset_for_leader_epoch::offset_for_leader_epoch;
     CreatePartitions 0..=3 => create_partitions::create_partitions;
+    DeleteGroups 0..=2 => delete_groups::delete_groups;
+    OffsetDelete 0..=0 => offset_delete::offset_delete;
     DescribeCluster 0..=2 => describe_cluster::describe_cluster;
     DescribeTopicPartitions 0..=0 => describe_topic_partitions::describe_topic_partitions;
 }
