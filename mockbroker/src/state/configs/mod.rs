@@ -17,7 +17,8 @@ mod table;
 pub use alter::{Alteration, Op};
 pub use describe::{DescribedConfig, Source, Synonym};
 pub use keys::Kind;
-pub use settings::{BrokerSettings, Compression, GroupSettings, TimestampType, TopicSettings};
+pub use crate::wire::batch::TimestampType;
+pub use settings::{BrokerSettings, Compression, GroupSettings, TopicSettings};
 
 use keys::{Key, Value, find};
 use std::collections::{BTreeMap, BTreeSet};
