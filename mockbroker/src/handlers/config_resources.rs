@@ -21,8 +21,7 @@ pub(super) enum ResourceKind {
 
 impl ResourceKind {
     /// All of them, in the order ListConfigResources names them.
-    pub(super) const ALL: [Self; 5] =
-        [Self::Group, Self::ClientMetrics, Self::BrokerLogger, Self::Broker, Self::Topic];
+    pub(super) const ALL: [Self; 5] = [Self::Group, Self::ClientMetrics, Self::BrokerLogger, Self::Broker, Self::Topic];
 
     pub(super) fn from_code(code: i8) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| *kind as i8 == code)

@@ -18,12 +18,7 @@ use crate::wire::generated::describe_configs_response::{
     DescribeConfigsResourceResult, DescribeConfigsResponse, DescribeConfigsResult, DescribeConfigsSynonym,
 };
 
-pub(super) fn describe_configs(
-    state: &mut State,
-    _: Time,
-    from: &Caller,
-    request: DescribeConfigsRequest,
-) -> Answer {
+pub(super) fn describe_configs(state: &mut State, _: Time, from: &Caller, request: DescribeConfigsRequest) -> Answer {
     // One type Kafka cannot describe spoils the whole request.
     let spoilt = request.resources.iter().any(|asked| ResourceKind::from_code(asked.resource_type).is_none());
     let results = request.resources.into_iter().map(|asked| {
@@ -33,11 +28,7 @@ pub(super) fn describe_configs(
     Answer::now(DescribeConfigsResponse { results: results.collect(), ..Default::default() })
 }
 
-fn describe_one(
-    state: &State,
-    from: &Caller,
-    asked: &DescribeConfigsResource,
-) -> Result<Vec<DescribedConfig>, Reject> {
+fn describe_one(state: &State, from: &Caller, asked: &DescribeConfigsResource) -> Result<Vec<DescribedConfig>, Reject> {
     let kind = ResourceKind::from_code(asked.resource_type).ok_or(ErrorCode::InvalidRequest)?;
     let resource = named(from, kind, &asked.resource_name)?;
     if let Resource::Topic(topic) = &resource

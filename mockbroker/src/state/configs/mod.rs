@@ -14,10 +14,10 @@ mod keys;
 mod settings;
 mod table;
 
+pub use crate::wire::batch::TimestampType;
 pub use alter::{Alteration, Op};
 pub use describe::{DescribedConfig, Source, Synonym};
 pub use keys::Kind;
-pub use crate::wire::batch::TimestampType;
 pub use settings::{BrokerSettings, Compression, GroupSettings, TopicSettings};
 
 use keys::{Key, Value, find};

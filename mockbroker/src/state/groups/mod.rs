@@ -170,54 +170,41 @@ impl Groups {
 
     // ---- membership ----
 
+    /// Whether a join can be considered at all, wherever its group is coordinated.
+    pub fn check_candidate(&self, who: &Candidate<'_>) -> Result<(), Reject> {
+        let session_timeouts = self.settings.min_session_timeout_ms..=self.settings.max_session_timeout_ms;
+        if !session_timeouts.contains(&who.session_timeout_ms) {
+            return Err(ErrorCode::InvalidSessionTimeout.into());
+        }
+        Ok(())
+    }
+
     /// A member joins, or joins again. The answer comes through [`Self::take_answers`], and not before the group has
     /// agreed on its next generation.
     pub fn join(&mut self, now: Time, rng: &mut impl rand::Rng, who: Candidate<'_>, ticket: Ticket) {
         self.expire(now);
-        if let Err(code) = self.admit_join(now, &who) {
-            let refusal = JoinRefusal { code, member_id: who.member_id.to_owned() };
-            return self.answers.push((ticket, GroupAnswer::Join(Err(refusal))));
+        if !self.groups.contains_key(who.group) {
+            if !who.member_id.is_empty() {
+                let refusal = JoinRefusal { code: ErrorCode::UnknownMemberId, member_id: who.member_id.to_owned() };
+                return self.answers.push((ticket, GroupAnswer::Join(Err(refusal))));
+            }
+            self.create(now, who.group).classic.log_creation();
         }
         self.act(now, who.group, |classic, env| classic.join(env, rng, who, ticket));
-    }
-
-    fn admit_join(&mut self, now: Time, who: &Candidate<'_>) -> Result<(), ErrorCode> {
-        named(who.group)?;
-        if !(self.settings.min_session_timeout_ms..=self.settings.max_session_timeout_ms)
-            .contains(&who.session_timeout_ms)
-        {
-            return Err(ErrorCode::InvalidSessionTimeout);
-        }
-        if self.groups.contains_key(who.group) {
-            return Ok(());
-        }
-        if !who.member_id.is_empty() {
-            return Err(ErrorCode::UnknownMemberId);
-        }
-        self.create(now, who.group).classic.log_creation();
-        Ok(())
     }
 
     /// A member asks for its assignment; the leader brings everybody's. The answer comes through
     /// [`Self::take_answers`], and not before the leader has asked.
     pub fn sync(&mut self, now: Time, group: &str, by: &SyncBy<'_>, ticket: Ticket) {
         self.expire(now);
-        let refused = match named(group) {
-            Err(code) => Some(code),
-            Ok(()) => match self.act(now, group, |classic, env| classic.sync(env, by, ticket)) {
-                Some(()) => None,
-                None => Some(ErrorCode::UnknownMemberId),
-            },
-        };
-        if let Some(code) = refused {
-            self.answers.push((ticket, GroupAnswer::Sync(Err(code))));
+        if self.act(now, group, |classic, env| classic.sync(env, by, ticket)).is_none() {
+            self.answers.push((ticket, GroupAnswer::Sync(Err(ErrorCode::UnknownMemberId))));
         }
     }
 
     /// A member says that it is alive, and learns whether it must join again.
     pub fn heartbeat(&mut self, now: Time, group: &str, claim: &Claim<'_>) -> Result<(), Reject> {
         self.expire(now);
-        named(group)?;
         let beat = self.act(now, group, |classic, env| classic.heartbeat(env, claim));
         Ok(beat.unwrap_or(Err(ErrorCode::UnknownMemberId))?)
     }
@@ -230,7 +217,6 @@ impl Groups {
         leavers: &[Leaver<'_>],
     ) -> Result<Vec<Result<(), ErrorCode>>, Reject> {
         self.expire(now);
-        named(group)?;
         match self.act(now, group, |classic, env| classic.leave(env, leavers)) {
             Some(results) => Ok(results?),
             None => Ok(leavers.iter().map(|_| Err(ErrorCode::UnknownMemberId)).collect()),
@@ -276,7 +262,6 @@ impl Groups {
 
     /// Whether offsets of this group may be deleted at all.
     pub fn begin_offset_delete(&mut self, group: &str) -> Result<OffsetDelete<'_>, Reject> {
-        named(group)?;
         let group = self.groups.get_mut(group).ok_or(ErrorCode::GroupIdNotFound)?;
         group.classic.check_offset_delete()?;
         Ok(OffsetDelete { group })
@@ -454,10 +439,6 @@ fn java_hash_map_slot(key: &str, entries: usize) -> u32 {
     }
     let hash = java_hash(key).cast_unsigned();
     (hash ^ (hash >> 16)) & u32::try_from(slots - 1).unwrap_or(u32::MAX)
-}
-
-fn named(group: &str) -> Result<(), ErrorCode> {
-    if group.is_empty() { Err(ErrorCode::InvalidGroupId) } else { Ok(()) }
 }
 
 fn not_found(group: &str) -> Reject {
