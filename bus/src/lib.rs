@@ -1,1 +1,3 @@
-//! Placeholder
+//! An event bus.
+
+pub mod engine;
