@@ -3,14 +3,17 @@
 extern crate self as rehearsal_bus;
 
 mod bus;
+pub mod codec;
 pub mod config;
 mod dispatch;
 mod error;
 mod event;
 mod handler;
 mod health;
+pub mod hooks;
 mod memory;
 mod registry;
+mod retry;
 mod stats;
 
 pub use bus::{EventBus, EventBusExt, PublishMode};
@@ -26,6 +29,7 @@ pub use health::{Health, HealthStatus};
 pub use memory::InMemoryEventBus;
 pub use registry::{DecodeError, EventRegistry, EventType, RegistryError, register_event};
 pub use rehearsal_bus_derive::{DomainEvent, subscriber};
+pub use retry::{RetryPolicy, RetryScope};
 pub use stats::Stats;
 
 /// What most programs need: `use rehearsal_bus::prelude::*;`
