@@ -1,0 +1,5 @@
+//! Configuration.
+
+mod error;
+
+pub use error::ConfigError;
