@@ -25,7 +25,7 @@ impl Header {
 
 /// Why a record became a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Disposition {
+pub enum CauseOfDeath {
     /// It cannot be read: undecodable bytes, no type, an unknown type.
     Poison,
     /// It failed as often as it may.
@@ -34,7 +34,7 @@ pub enum Disposition {
     Fatal,
 }
 
-impl Disposition {
+impl CauseOfDeath {
     /// The word in the header `dlq_disposition`.
     pub const fn name(self) -> &'static str {
         match self {
@@ -58,7 +58,7 @@ impl Disposition {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Obituary {
     /// Why it is given up.
-    pub disposition: Disposition,
+    pub cause: CauseOfDeath,
     /// The handlers it failed in; empty when it never reached one.
     pub handlers: Vec<Arc<str>>,
     /// The kind of the last error.
@@ -77,7 +77,7 @@ impl Obituary {
     /// Of a record that cannot be read.
     pub fn poison(now: Time, error_type: impl Into<String>, message: impl Into<String>) -> Self {
         Self {
-            disposition: Disposition::Poison,
+            cause: CauseOfDeath::Poison,
             handlers: Vec::new(),
             error_type: error_type.into(),
             message: message.into(),
@@ -112,8 +112,8 @@ pub fn headers(original: &[Header], origin: Origin<'_>, obituary: &Obituary, now
     let replays = original.iter().rfind(|header| header.name == "dlq_replay_count").cloned();
     let mut headers: Vec<Header> = original.iter().filter(|header| !header.name.starts_with(PREFIX)).cloned().collect();
     let mut add = |name: &str, text: &str| headers.push(Header::text(name, capped(text)));
-    add("dlq_reason", obituary.disposition.reason());
-    add("dlq_disposition", obituary.disposition.name());
+    add("dlq_reason", obituary.cause.reason());
+    add("dlq_disposition", obituary.cause.name());
     add("dlq_error_type", &obituary.error_type);
     add("dlq_error_message", &obituary.message);
     add("dlq_handler", &obituary.handlers.join(","));
@@ -151,7 +151,7 @@ mod tests {
     fn a_letter_keeps_its_headers_and_tells_its_story() {
         let original = [Header { name: "binary".into(), value: None }, Header::text("event_type", "OrderPlaced")];
         let obituary = Obituary {
-            disposition: Disposition::Exhausted,
+            cause: CauseOfDeath::Exhausted,
             handlers: vec!["ship".into(), "bill".into()],
             attempts: 4,
             first_failed: Time::from_millis(1_699_999_999_000),

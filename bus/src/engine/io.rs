@@ -2,7 +2,8 @@
 
 use super::Obituary;
 use super::drain::Farewell;
-use super::retry::{HandlerId, Outcome};
+use super::retry::Outcome;
+use crate::handler::HandlerSet;
 use bytes::Bytes;
 use std::fmt;
 use std::ops::Add;
@@ -180,7 +181,7 @@ pub struct Start<P> {
     /// The record.
     pub payload: P,
     /// The handlers to ask: those that failed the last time. All of them when `None`.
-    pub only_handlers: Option<Vec<HandlerId>>,
+    pub only_handlers: Option<HandlerSet>,
 }
 
 /// A letter to write to the dead-letter queue, or, without one, a record that is dropped.

@@ -4,7 +4,8 @@
 //! go on. That is what keeps an aggregate's events in order without holding up anybody else's.
 
 use super::retry::Course;
-use super::{LaneScope, Limits, Offset, Time};
+use super::{Limits, Offset, Time};
+use crate::retry::RetryScope;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -15,16 +16,16 @@ pub(super) enum LaneKey {
     Key(Bytes),
     /// A record without a key has no order to keep: a lane of its own.
     Alone(Offset),
-    /// The whole partition, in order ([`LaneScope::Partition`]).
+    /// The whole partition, in order ([`RetryScope::Partition`]).
     Whole,
 }
 
 impl LaneKey {
-    pub(super) fn of(scope: LaneScope, key: Option<Bytes>, offset: Offset) -> Self {
+    pub(super) fn of(scope: RetryScope, key: Option<Bytes>, offset: Offset) -> Self {
         match (scope, key) {
-            (LaneScope::Partition, _) => Self::Whole,
-            (LaneScope::Key, Some(key)) => Self::Key(key),
-            (LaneScope::Key, None) => Self::Alone(offset),
+            (RetryScope::Partition, _) => Self::Whole,
+            (RetryScope::Key, Some(key)) => Self::Key(key),
+            (RetryScope::Key, None) => Self::Alone(offset),
         }
     }
 }

@@ -30,38 +30,30 @@ mod lanes;
 mod ledger;
 mod retry;
 
-pub use dead_letters::{Disposition, Header, Obituary};
+pub use dead_letters::{CauseOfDeath, Header, Obituary};
 pub use drain::Farewell;
 pub use io::{
     Action, CommitId, DeadLetter, Delivered, Epoch, Errand, Input, Offset, Partition, Release, Start, Ticket, Time,
 };
-pub use retry::{Backoff, HandlerFailure, HandlerId, Outcome, Retry, Verdict};
+pub use retry::{HandlerFailure, Outcome};
 
+use crate::retry::RetryPolicy;
 use drain::{Drain, Worth};
 use lanes::{Job, LaneKey, Lanes};
 use ledger::Ledger;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use retry::{Course, Decision};
+use retry::{Course, Decision, decide};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Which records wait for each other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum LaneScope {
-    /// Those with the same key. Records without a key wait for nobody.
-    #[default]
-    Key,
-    /// All of a partition: strict log order, and a failing record holds the partition up.
-    Partition,
-}
-
 /// What becomes of a record that is given up.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum DeadLetters {
-    /// It is written to the dead-letter queue; while that fails, its lane waits this long between attempts.
-    Write(Backoff),
+    /// It is written to the dead-letter queue; while that fails, its lane waits between attempts as this says (as often as
+    /// it takes: there is no other place for the record).
+    Write(RetryPolicy),
     /// It is dropped, and counted.
     Drop,
 }
@@ -97,10 +89,8 @@ impl Default for Limits {
 /// How the engine behaves.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Config {
-    /// Which records wait for each other.
-    pub lanes: LaneScope,
-    /// How often and how long apart a failing record is tried.
-    pub retry: Retry,
+    /// How often and how long apart a failing record is tried, and what waits meanwhile.
+    pub retry: RetryPolicy,
     /// What becomes of a record that is given up.
     pub dead_letters: DeadLetters,
     /// Resolved records are committed at the latest after this.
@@ -113,11 +103,9 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        let backoff = Backoff { base: Duration::from_secs(1), max: Duration::from_secs(60), jitter: 0.1 };
         Self {
-            lanes: LaneScope::Key,
-            retry: Retry { max_retries: 3, backoff },
-            dead_letters: DeadLetters::Write(backoff),
+            retry: RetryPolicy::default(),
+            dead_letters: DeadLetters::Write(RetryPolicy::default()),
             // A crash repeats at most this much work; a commit is one small request.
             commit_interval: Duration::from_millis(500),
             commit_every: 10_000,
@@ -427,7 +415,7 @@ impl<P: Clone> Engine<P> {
                 return self.resolve(now, partition, offset);
             }
         };
-        let lane = LaneKey::of(self.config.lanes, key, offset);
+        let lane = LaneKey::of(self.config.retry.scope, key, offset);
         if assignment.lanes.push(&lane, Job { offset, payload, course }, &self.config.limits) {
             self.ready.push_back((partition, assignment.epoch, lane));
         }
@@ -484,7 +472,7 @@ impl<P: Clone> Engine<P> {
             self.counters.fenced += 1;
             return;
         };
-        match retry.decide(now, &mut job.course, outcome, chance) {
+        match decide(&retry, now, &mut job.course, outcome, chance) {
             Decision::Resolved => {
                 self.counters.succeeded += 1;
                 self.done(now, ticket);

@@ -2,6 +2,9 @@
 //! as told.
 
 use super::*;
+use crate::error::Disposition;
+use crate::handler::SubscriptionId;
+use crate::retry::RetryScope;
 use bytes::Bytes;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
@@ -51,9 +54,9 @@ fn started(actions: &[Action<Offset>]) -> Start<Offset> {
     }
 }
 
-fn failed(verdict: Verdict) -> Outcome {
+fn failed(verdict: Disposition) -> Outcome {
     let (name, error_type, message) = ("ship".into(), "Timeout".into(), "too late".into());
-    Outcome::Failed(vec![HandlerFailure { handler: HandlerId(1), name, verdict, error_type, message }])
+    Outcome::Failed(vec![HandlerFailure { handler: SubscriptionId(1), name, verdict, error_type, message }])
 }
 
 fn poison() -> Errand {
@@ -65,7 +68,7 @@ fn a_failing_key_waits_alone() {
     let mut driver = Driver::new(Config::default());
     let first = started(&driver.deliver(0, "a"));
     assert_eq!(driver.deliver(1, "a"), []);
-    assert_eq!(driver.finish(&first, failed(Verdict::Retry)), []);
+    assert_eq!(driver.finish(&first, failed(Disposition::Retry)), []);
     let other = started(&driver.deliver(2, "b"));
     assert_eq!(other.payload, 2);
     driver.finish(&other, Outcome::Done);
@@ -74,7 +77,7 @@ fn a_failing_key_waits_alone() {
         let actions = driver.wake();
         if let Some(Action::Start(again)) = actions.iter().find(|action| matches!(action, Action::Start(_))) {
             assert_eq!((again.payload, again.ticket.attempt), (0, 2));
-            assert_eq!(again.only_handlers, Some(vec![HandlerId(1)]));
+            assert_eq!(again.only_handlers, Some([SubscriptionId(1)].into()));
             assert_eq!(started(&driver.finish(&again.clone(), Outcome::Done)).payload, 1);
         }
     }
@@ -85,7 +88,7 @@ fn a_failing_key_waits_alone() {
 fn a_record_is_resolved_only_when_its_letter_is_acknowledged() {
     let mut driver = Driver::new(Config { commit_every: 1, ..Config::default() });
     let start = started(&driver.deliver(0, "a"));
-    let letter = driver.finish(&start, failed(Verdict::Fatal));
+    let letter = driver.finish(&start, failed(Disposition::Fatal));
     let [Action::DeadLetter(letter)] = letter.as_slice() else { panic!("a letter expected: {letter:?}") };
     assert_eq!(driver.tell(Input::DeadLetterFailed { ticket: letter.ticket }), []);
     assert!(driver.engine.status().is_degraded());
@@ -120,7 +123,8 @@ fn records_without_a_key_do_not_wait_for_each_other_unless_the_partition_is_one_
     let unkeyed = |offset| Input::Delivered(Delivered::new(ORDERS, offset, None, offset));
     let mut driver = Driver::new(Config::default());
     assert_eq!((driver.tell(unkeyed(0)).len(), driver.tell(unkeyed(1)).len()), (1, 1));
-    let mut driver = Driver::new(Config { lanes: LaneScope::Partition, ..Config::default() });
+    let mut driver =
+        Driver::new(Config { retry: RetryPolicy::default().scope(RetryScope::Partition), ..Config::default() });
     assert_eq!((driver.tell(unkeyed(0)).len(), driver.tell(unkeyed(1)).len()), (1, 0));
 }
 
@@ -161,7 +165,7 @@ fn a_drain_finishes_what_lies_below_finished_records_and_drops_the_rest() {
     driver.deliver(1, "a");
     let b2 = started(&driver.deliver(2, "b"));
     driver.deliver(3, "b");
-    driver.finish(&b2, failed(Verdict::Fatal)); // offset 3 still waits behind the letter of offset 2
+    driver.finish(&b2, failed(Disposition::Fatal)); // offset 3 still waits behind the letter of offset 2
     let deadline = driver.now + millis(1_000);
     assert_eq!(driver.tell(Input::Revoking { partitions: vec![ORDERS], deadline }), [Action::Pause(vec![ORDERS])]);
     assert_eq!(driver.tell(Input::DeadLetterAcked { ticket: b2.ticket }), []);
@@ -202,7 +206,7 @@ fn lost_partitions_are_not_committed() {
 fn a_stop_does_not_wait_for_parked_keys() {
     let mut driver = Driver::new(Config::default());
     let start = started(&driver.deliver(0, "a"));
-    driver.finish(&start, failed(Verdict::Retry));
+    driver.finish(&start, failed(Disposition::Retry));
     let deadline = driver.now + millis(60_000);
     let actions = driver.tell(Input::Stop { deadline });
     assert!(matches!(&actions[..], [Action::Pause(_), Action::Release(_), Action::Stopped]), "{actions:?}");
@@ -380,8 +384,8 @@ impl World {
             (Action::Start(start), how) => {
                 let outcome = match how {
                     How::Done => Outcome::Done,
-                    How::Retry | How::Refused => failed(Verdict::Retry),
-                    How::Fatal => failed(Verdict::Fatal),
+                    How::Retry | How::Refused => failed(Disposition::Retry),
+                    How::Fatal => failed(Disposition::Fatal),
                     How::Poison => Outcome::Poison { error_type: "Json".into(), message: "eof".into() },
                 };
                 if matches!(how, How::Done) {
@@ -519,10 +523,10 @@ impl World {
 }
 
 fn quick(limits: Limits) -> Config {
-    let backoff = Backoff { base: millis(50), max: millis(500), jitter: 0.2 };
+    let retry = RetryPolicy::exponential(millis(50), millis(500)).jitter(0.2).max_retries(2);
     Config {
-        retry: Retry { max_retries: 2, backoff },
-        dead_letters: DeadLetters::Write(backoff),
+        retry,
+        dead_letters: DeadLetters::Write(retry),
         commit_interval: millis(100),
         commit_every: 7,
         limits,
