@@ -4,7 +4,8 @@
 //! go on. That is what keeps an aggregate's events in order without holding up anybody else's.
 
 use super::retry::Course;
-use super::{Limits, Offset, Time};
+use super::{Offset, Time};
+use crate::config::Limits;
 use crate::retry::RetryScope;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -191,15 +192,15 @@ impl<P> Lanes<P> {
 
     pub(super) fn at_a_bound(&self, limits: &Limits, span: u64) -> bool {
         self.held >= limits.partition_records_max
-            || self.parked.len() >= limits.parked_lanes_max
-            || span >= limits.span_max
+            || self.parked.len() >= limits.parked_keys_max
+            || span >= limits.watermark_span_max
             || !self.long.is_empty()
     }
 
     pub(super) fn has_room(&self, limits: &Limits, span: u64) -> bool {
         self.held <= resume_mark(limits.partition_records_max)
-            && self.parked.len() <= resume_mark(limits.parked_lanes_max)
-            && span <= limits.span_max - limits.span_max.div_ceil(5)
+            && self.parked.len() <= resume_mark(limits.parked_keys_max)
+            && span <= limits.watermark_span_max - limits.watermark_span_max.div_ceil(5)
             && self.long.is_empty()
     }
 }

@@ -37,6 +37,7 @@ pub use io::{
 };
 pub use retry::{HandlerFailure, Outcome};
 
+use crate::config::Limits;
 use crate::retry::RetryPolicy;
 use drain::{Drain, Worth};
 use lanes::{Job, LaneKey, Lanes};
@@ -56,34 +57,6 @@ pub enum DeadLetters {
     Write(RetryPolicy),
     /// It is dropped, and counted.
     Drop,
-}
-
-/// The engine's bounds. At a partition's bound, fetching from it pauses; it resumes at four fifths.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Records with their handlers at one time, over all partitions. 256: enough to hide a millisecond of I/O per
-    /// record at 100,000 records a second.
-    pub in_flight_max: usize,
-    /// Records held per partition, waiting ones included. 4,096: at a kilobyte each, 4 MiB.
-    pub partition_records_max: usize,
-    /// Lanes of a partition waiting for a retry. 1,024: more failing keys than that are an outage, not bad records.
-    pub parked_lanes_max: usize,
-    /// Records in one lane. 1,024, so that one hot failing key stops before it fills its partition's share.
-    pub lane_records_max: usize,
-    /// Offsets between the watermark and the last record delivered: what a crash delivers again. 100,000.
-    pub span_max: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            in_flight_max: 256,
-            partition_records_max: 4_096,
-            parked_lanes_max: 1_024,
-            lane_records_max: 1_024,
-            span_max: 100_000,
-        }
-    }
 }
 
 /// How the engine behaves.

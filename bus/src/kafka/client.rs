@@ -1,17 +1,19 @@
 //! The client's settings, its errors, and what it says between the lines.
 
-use crate::config::{Acks, Compression, ConfigError, KafkaEventBusConfig};
+use crate::config::{ConfigError, KafkaEventBusConfig};
 use crate::error::{BusError, NotAcknowledged};
 use crate::stats::Counters;
 use rdkafka::ClientConfig;
+use rdkafka::consumer::ConsumerContext;
+use secrecy::ExposeSecret;
 use rdkafka::client::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Hears what the client says about its connections.
+/// Hears what the client says about its connections. Cloning shares it.
 #[derive(Clone)]
 pub(super) struct Watcher(Arc<Watched>);
 
@@ -41,36 +43,44 @@ impl Watcher {
         self.0.down.load(Ordering::Relaxed)
     }
 
-    /// The brokers said that these credentials or this certificate will not do.
-    pub(super) fn was_refused(&self) -> bool {
-        self.0.refused.load(Ordering::Relaxed)
-    }
-
     pub(super) fn last_error(&self) -> Option<String> {
         self.0.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(super) fn consume_error(&self, error: &KafkaError) {
+    pub(super) fn could_not_read(&self, error: &KafkaError) {
         self.0.counters.failed();
         tracing::warn!(%error, "reading failed; trying again");
     }
+
+    /// Why nobody answered.
+    pub(super) fn unreachable(&self, bootstrap: &str, waited: Duration, error: KafkaError) -> BusError {
+        let said = self.last_error();
+        let source = said.map_or_else(|| error.into(), Into::into);
+        match self.0.refused.load(Ordering::Relaxed) {
+            true => BusError::Unauthenticated { source },
+            false => BusError::Unreachable { bootstrap: bootstrap.to_owned(), waited, source: Some(source) },
+        }
+    }
 }
+
+impl ConsumerContext for Watcher {}
 
 impl ClientContext for Watcher {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         match level {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
-                tracing::warn!(target: "librdkafka", facility, "{message}");
+                tracing::warn!(facility, "{message}");
             }
-            _ => tracing::debug!(target: "librdkafka", facility, "{message}"),
+            _ => tracing::debug!(facility, "{message}"),
         }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
+        let code = error.rdkafka_error_code();
+        if code == Some(RDKafkaErrorCode::AllBrokersDown) {
             self.0.down.store(true, Ordering::Relaxed);
         }
-        if is_refusal(&error) {
+        if matches!(code, Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed)) {
             self.0.refused.store(true, Ordering::Relaxed);
         }
         self.0.counters.failed();
@@ -79,36 +89,135 @@ impl ClientContext for Watcher {
     }
 }
 
-fn is_refusal(error: &KafkaError) -> bool {
-    matches!(
-        error.rdkafka_error_code(),
-        Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed | RDKafkaErrorCode::SSL)
-    )
+/// Makes a client; a setting it refuses is a mistake in the configuration.
+pub(super) fn make<T, C>(settings: &ClientConfig, context: C) -> Result<T, BusError>
+where
+    T: FromClientConfigAndContext<C>,
+    C: ClientContext,
+{
+    settings.create_with_context(context).map_err(|error| match error {
+        KafkaError::ClientConfig(_, problem, setting, _) => BusError::Config(ConfigError::Invalid {
+            setting: "a setting of the Kafka client",
+            value: setting,
+            remedy: client_remedy(&problem),
+        }),
+        error => BusError::Backend { doing: "creating the Kafka client", source: error.into() },
+    })
+}
+
+/// The client's sentence names the reason but not the way out.
+fn client_remedy(problem: &str) -> &'static str {
+    if problem.contains("build time") || problem.contains("not available") {
+        return "librdkafka was built without support for it; enable rdkafka's feature ssl, zstd or gssapi";
+    }
+    "librdkafka does not accept it; its documentation lists the values"
 }
 
 /// What every client of ours needs.
 pub(super) fn common(config: &KafkaEventBusConfig) -> ClientConfig {
-    let mut client = ClientConfig::new();
-    client
-        .set("bootstrap.servers", &config.bootstrap_servers)
-        .set("client.id", config.consumer_name())
-        // Errors are reported to the watcher; the client need not write them to standard error as well.
-        .set("log_level", "4");
-    security(config, &mut client);
-    client
+    let mut settings = ClientConfig::new();
+    settings.set("bootstrap.servers", &config.bootstrap_servers).set("client.id", &config.consumer_name);
+    settings.set("security.protocol", config.security_protocol.as_str());
+    if let Some(mechanism) = config.sasl_mechanism.filter(|_| config.security_protocol.uses_sasl()) {
+        settings.set("sasl.mechanism", mechanism.as_str());
+        settings.set("sasl.username", config.sasl_username.as_deref().unwrap_or_default());
+        settings.set("sasl.password", config.sasl_password.as_ref().map_or("", |password| password.expose_secret()));
+    }
+    if config.security_protocol.uses_tls() {
+        let files = [
+            ("ssl.ca.location", &config.ssl_cafile),
+            ("ssl.certificate.location", &config.ssl_certfile),
+            ("ssl.key.location", &config.ssl_keyfile),
+        ];
+        for (setting, file) in files {
+            if let Some(file) = file {
+                settings.set(setting, file.to_string_lossy());
+            }
+        }
+        let check = if config.ssl_check_hostname { "https" } else { "none" };
+        settings.set("ssl.endpoint.identification.algorithm", check);
+    }
+    settings
+}
+
+/// The user's own settings come last and outrank ours.
+fn finished(mut settings: ClientConfig, config: &KafkaEventBusConfig) -> ClientConfig {
+    for (name, value) in config.client_properties.iter() {
+        settings.set(name, value);
+    }
+    settings
+}
+
+pub(super) fn admin(config: &KafkaEventBusConfig) -> ClientConfig {
+    finished(common(config), config)
 }
 
 pub(super) fn producer(config: &KafkaEventBusConfig) -> ClientConfig {
-    let mut client = common(config);
-    client
+    let mut settings = common(config);
+    settings
         // Java's partitioner: a Python or Java peer puts the same aggregate on the same partition.
         .set("partitioner", "murmur2_random")
-        .set("acks", match config.acks { Acks::None => "0", Acks::Leader => "1", Acks::All => "all" })
-        // librdkafka's own default would let a retried batch overtake its successor.
-        .set("enable.idempotence", if config.acks == Acks::All { "true" } else { "false" })
-        .set("batch.size", config.batch_size.to_string())
-        .set("linger.ms", config.linger_ms.to_string())
-        .set("compression.type", compression(config.compression_type))
-        .set("message.timeout.ms", "120000");
-    client
+        .set("acks", config.acks.as_str())
+        // Off by default in librdkafka, where a batch that is sent again may then overtake its successor.
+        .set("enable.idempotence", if config.enable_idempotence { "true" } else { "false" })
+        .set("batch.size", config.producer_batch_bytes.to_string())
+        .set("linger.ms", config.producer_linger_ms.to_string())
+        .set("compression.type", config.compression.as_str())
+        .set("message.timeout.ms", config.delivery_timeout.as_millis().to_string());
+    finished(settings, config)
+}
+
+/// For what must not be lost whatever `acks` the user chose: dead letters, replays and their ledger.
+pub(super) fn careful_producer(config: &KafkaEventBusConfig) -> ClientConfig {
+    let mut settings = producer(config);
+    settings.set("acks", "all").set("enable.idempotence", "true").set("linger.ms", "0");
+    settings
+}
+
+pub(super) fn consumer(config: &KafkaEventBusConfig) -> ClientConfig {
+    let mut settings = common(config);
+    settings
+        .set("group.id", &config.consumer_group)
+        .set("auto.offset.reset", config.auto_offset_reset.as_str())
+        .set("session.timeout.ms", config.session_timeout_ms.to_string())
+        .set("heartbeat.interval.ms", config.heartbeat_interval_ms.to_string())
+        .set("max.poll.interval.ms", config.max_poll_interval_ms.to_string())
+        .set("partition.assignment.strategy", "cooperative-sticky");
+    let mut settings = finished(settings, config);
+    // The engine decides what is committed, and when: nobody may outrank that.
+    settings.set("enable.auto.commit", "false").set("enable.auto.offset.store", "false");
+    settings
+}
+
+/// For looking at a topic beside the group: assigns by hand, commits nothing, is told where a partition ends.
+pub(super) fn bystander(config: &KafkaEventBusConfig) -> ClientConfig {
+    let mut settings = finished(common(config), config);
+    settings
+        // The client insists on a name even where there is no group to join.
+        .set("group.id", format!("{}.bystander", config.consumer_group))
+        .set("auto.offset.reset", "earliest")
+        .set("enable.auto.commit", "false")
+        .set("enable.partition.eof", "true");
+    settings
+}
+
+/// What a failed delivery leaves behind.
+pub(super) fn not_acknowledged(error: KafkaError) -> NotAcknowledged {
+    use RDKafkaErrorCode as Code;
+    match error.rdkafka_error_code() {
+        Some(
+            Code::MessageSizeTooLarge
+            | Code::InvalidMessage
+            | Code::InvalidRecord
+            | Code::MessageBatchTooLarge
+            | Code::TopicAuthorizationFailed
+            | Code::InvalidTopic
+            | Code::UnknownTopic
+            | Code::UnknownPartition
+            | Code::UnknownTopicOrPartition
+            | Code::PolicyViolation,
+        ) => NotAcknowledged::Rejected(error.into()),
+        Some(Code::QueueFull | Code::PurgeQueue) => NotAcknowledged::NotSent(error.into()),
+        _ => NotAcknowledged::OutcomeUnknown(error.into()),
+    }
 }

@@ -8,7 +8,7 @@ use super::client::Watcher;
 use super::record::{Record, TARGET_GROUP};
 use crate::engine::{Delivered, Errand, Partition};
 use crate::registry::EventRegistry;
-use crate::config::UnknownTypes;
+use crate::config::UnknownType;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
@@ -143,7 +143,7 @@ pub(super) fn read(reader: &Reader, sorter: &Sorter, news: &mpsc::Sender<News>, 
                     let _ = news.blocking_send(News::Broken(error));
                     return;
                 }
-                Err(error) => reader.context().watcher.consume_error(&error),
+                Err(error) => reader.context().watcher.could_not_read(&error),
             }
             next = if batch.len() < BATCH_RECORDS_MAX { reader.poll(Duration::ZERO) } else { None };
         }
@@ -158,7 +158,7 @@ pub(super) struct Sorter {
     pub(super) topic: Arc<str>,
     pub(super) group: Arc<str>,
     pub(super) registry: EventRegistry,
-    pub(super) unknown_types: UnknownTypes,
+    pub(super) unknown_type: UnknownType,
 }
 
 impl Sorter {
@@ -188,13 +188,13 @@ impl Sorter {
             return Errand::Handle;
         }
         let problem = format!("no event type {event_type:?} is registered here");
-        match self.unknown_types {
-            UnknownTypes::Skip => {
+        match self.unknown_type {
+            UnknownType::Skip => {
                 tracing::debug!(event_type, partition = record.partition, offset = record.offset, "unknown type skipped");
                 Errand::Skip
             }
-            UnknownTypes::DeadLetter => bury("UnknownEventType", problem),
-            UnknownTypes::Fail => Errand::Halt { reason: problem },
+            UnknownType::DeadLetter => bury("UnknownEventType", problem),
+            UnknownType::Fail => Errand::Halt { reason: problem },
         }
     }
 }
