@@ -2,6 +2,7 @@
 
 extern crate self as rehearsal_bus;
 
+pub mod aggregate;
 mod bus;
 pub mod codec;
 pub mod config;

@@ -14,6 +14,7 @@ use futures::future::{BoxFuture, ready};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::Instrument;
 
 use crate::bus::{EventBus, PublishMode};
@@ -106,6 +107,8 @@ impl EventBus for InMemoryEventBus {
         match mode {
             PublishMode::Wait => self.0.deliver(events).map(Ok).boxed(),
             PublishMode::Background => match self.0.background_task() {
+                // The place was taken before the bus closed, or the bus is closed by now; never in between.
+                Some(_) if self.0.background.is_closed() => ready(Err(BusError::Closed)).boxed(),
                 Some(task) => ready(Ok(task.start(events))).boxed(),
                 None => self.0.deliver(events).map(Ok).boxed(),
             },
@@ -158,7 +161,7 @@ impl Inner {
         let runtime = Handle::try_current().ok()?;
         let below_bound = |running: usize| (running < self.background_tasks_max).then_some(running + 1);
         self.background_tasks.fetch_update(Ordering::AcqRel, Ordering::Acquire, below_bound).ok()?;
-        Some(BackgroundTask { bus: Arc::clone(self), runtime })
+        Some(BackgroundTask { _waited_for: self.background.token(), bus: Arc::clone(self), runtime })
     }
 }
 
@@ -166,20 +169,16 @@ impl Inner {
 struct BackgroundTask {
     bus: Arc<Inner>,
     runtime: Handle,
+    _waited_for: TaskTrackerToken,
 }
 
 impl BackgroundTask {
     fn start(self, events: Vec<AnyEvent>) {
         self.bus.counters.background_tasks_created.fetch_add(1, Ordering::Relaxed);
-        let tracker = self.bus.background.clone();
-        let runtime = self.runtime.clone();
-        tracker.spawn_on(
-            async move {
-                let cancelled = self.bus.cancellation.clone();
-                cancelled.run_until_cancelled(self.bus.deliver(events)).await;
-            },
-            &runtime,
-        );
+        self.runtime.clone().spawn(async move {
+            let cancelled = self.bus.cancellation.clone();
+            cancelled.run_until_cancelled(self.bus.deliver(events)).await;
+        });
     }
 }
 
