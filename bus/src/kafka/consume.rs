@@ -245,7 +245,11 @@ impl Driver {
                 Action::Dropped(letter) => {
                     self.shared.counters.failed();
                     let DeadLetter { ticket, obituary, .. } = letter;
-                    tracing::error!(?ticket, error = obituary.message, "event given up and dropped: there is no dead-letter topic");
+                    tracing::error!(
+                        ?ticket,
+                        error = obituary.message,
+                        "event given up and dropped: there is no dead-letter topic"
+                    );
                 }
                 Action::Commit { id, offsets } => {
                     let (shared, reader, report) = (self.shared.clone(), self.reader.clone(), self.report.clone());
@@ -255,7 +259,9 @@ impl Driver {
                     });
                 }
                 Action::Pause(partitions) => self.fetching("pausing", &partitions, |reader, list| reader.pause(list)),
-                Action::Resume(partitions) => self.fetching("resuming", &partitions, |reader, list| reader.resume(list)),
+                Action::Resume(partitions) => {
+                    self.fetching("resuming", &partitions, |reader, list| reader.resume(list))
+                }
                 Action::Release(release) => self.release(release),
                 Action::Halt { partition, offset, reason } => {
                     let at = format!("{}-{}@{offset}: {reason}", self.shared.topic, partition.index);

@@ -191,7 +191,9 @@ impl Letters {
                 match reader.poll(POLL) {
                     Some(Ok(message)) => {
                         last_progress = Instant::now();
-                        if unread.contains(&message.partition()) && each(&mut into, Record::read(&topic, &message)).is_break() {
+                        if unread.contains(&message.partition())
+                            && each(&mut into, Record::read(&topic, &message)).is_break()
+                        {
                             break;
                         }
                     }

@@ -423,8 +423,7 @@ impl Inner {
         publisher: Publisher,
         events: Vec<AnyEvent>,
     ) -> Result<(), BusError> {
-        let below_bound =
-            |running: usize| (running < self.shared.config.background_publish_max).then_some(running + 1);
+        let below_bound = |running: usize| (running < self.shared.config.background_publish_max).then_some(running + 1);
         if self.background_tasks.fetch_update(Ordering::AcqRel, Ordering::Acquire, below_bound).is_err() {
             return self.shared.publish(&publisher, &events).await;
         }
@@ -542,11 +541,7 @@ impl Shared {
         published
     }
 
-    fn hooks_about<'a>(
-        &'a self,
-        partitions: &[crate::engine::Partition],
-        step: impl Fn(&'a str, i32) -> Step<'a>,
-    ) {
+    fn hooks_about<'a>(&'a self, partitions: &[crate::engine::Partition], step: impl Fn(&'a str, i32) -> Step<'a>) {
         for partition in partitions {
             self.hooks.tell(|| step(&self.topic, partition.index));
         }

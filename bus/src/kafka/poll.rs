@@ -6,16 +6,16 @@
 
 use super::client::Watcher;
 use super::record::{Record, TARGET_GROUP};
+use crate::config::UnknownType;
 use crate::engine::{Delivered, Errand, Partition};
 use crate::registry::EventRegistry;
-use crate::config::UnknownType;
+use rdkafka::TopicPartitionList;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::message::BorrowedMessage;
 use rdkafka::types::RDKafkaRespErr;
-use rdkafka::TopicPartitionList;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -190,7 +190,12 @@ impl Sorter {
         let problem = format!("no event type {event_type:?} is registered here");
         match self.unknown_type {
             UnknownType::Skip => {
-                tracing::debug!(event_type, partition = record.partition, offset = record.offset, "unknown type skipped");
+                tracing::debug!(
+                    event_type,
+                    partition = record.partition,
+                    offset = record.offset,
+                    "unknown type skipped"
+                );
                 Errand::Skip
             }
             UnknownType::DeadLetter => bury("UnknownEventType", problem),
@@ -203,7 +208,3 @@ fn bury(error_type: &str, message: impl Into<String>) -> Errand {
     Errand::Bury { error_type: error_type.to_owned(), message: message.into() }
 }
 
-/// Whether an error means that the brokers cannot be reached at all.
-pub(super) fn is_disconnect(code: RDKafkaErrorCode) -> bool {
-    matches!(code, RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::BrokerTransportFailure)
-}

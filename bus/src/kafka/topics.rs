@@ -70,7 +70,9 @@ impl Topics {
                 Ok(name) => tracing::info!(topic = name, "topic created"),
                 Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
                 Err((name, code)) => {
-                    return Err(failed(format!("{name}: {}; create it yourself, or allow it", KafkaError::AdminOp(code)).into()));
+                    return Err(failed(
+                        format!("{name}: {}; create it yourself, or allow it", KafkaError::AdminOp(code)).into(),
+                    ));
                 }
             }
         }
