@@ -75,7 +75,11 @@ impl State {
     pub fn new(config: &ClusterConfig) -> Result<Self, ConfigError> {
         config.check()?;
         let mut rng = SmallRng::seed_from_u64(config.seed);
-        let configs = Configs::new(config.configs.clone())?;
+        let mut configs = Configs::new(config.configs.clone())?;
+        for node in &config.nodes {
+            let rack = node.rack.iter().map(|rack| ("broker.rack".to_owned(), rack.clone()));
+            configs.introduce(node.id.0, rack.collect())?;
+        }
         let groups = Groups::new(group_settings(configs.broker_settings()));
         let nodes = config.nodes.iter().map(|node| Node {
             id: node.id,
