@@ -16,10 +16,9 @@ use indexmap::IndexSet;
 
 pub(super) fn delete_groups(state: &mut State, _: Time, from: &Caller, request: DeleteGroupsRequest) -> Answer {
     let groups: IndexSet<_> = request.groups_names.into_iter().collect();
-    let results = groups.into_iter().map(|group_id| DeletableGroupResult {
-        error_code: code(delete(state, from, &group_id)),
-        group_id,
-    });
+    let results = groups
+        .into_iter()
+        .map(|group_id| DeletableGroupResult { error_code: code(delete(state, from, &group_id)), group_id });
     Answer::now(DeleteGroupsResponse { results: results.collect(), ..Default::default() })
 }
 

@@ -14,9 +14,7 @@ use crate::state::groups::{self, GroupView, MemberView};
 use crate::time::Time;
 use crate::wire::Str;
 use crate::wire::generated::describe_groups_request::DescribeGroupsRequest;
-use crate::wire::generated::describe_groups_response::{
-    DescribeGroupsResponse, DescribedGroup, DescribedGroupMember,
-};
+use crate::wire::generated::describe_groups_response::{DescribeGroupsResponse, DescribedGroup, DescribedGroupMember};
 
 /// The first version whose clients know that a group may not exist.
 const GROUP_ID_NOT_FOUND_FROM: i16 = 6;
@@ -70,10 +68,5 @@ fn not_found(version: i16, reject: &Reject) -> DescribedGroup {
     if version < GROUP_ID_NOT_FOUND_FROM {
         return DescribedGroup { group_state, ..Default::default() };
     }
-    DescribedGroup {
-        group_state,
-        error_code: reject.code.code(),
-        error_message: message(reject),
-        ..Default::default()
-    }
+    DescribedGroup { group_state, error_code: reject.code.code(), error_message: message(reject), ..Default::default() }
 }

@@ -97,9 +97,5 @@ fn joined(joined: Joined) -> JoinGroupResponse {
 }
 
 fn refused(refusal: JoinRefusal) -> JoinGroupResponse {
-    JoinGroupResponse {
-        error_code: refusal.code.code(),
-        member_id: Str::from(refusal.member_id),
-        ..Default::default()
-    }
+    JoinGroupResponse { error_code: refusal.code.code(), member_id: Str::from(refusal.member_id), ..Default::default() }
 }

@@ -44,11 +44,7 @@ pub(super) fn offset_commit(state: &mut State, now: Time, from: &Caller, mut req
 
 /// The topic with those of its partitions that exist, its name and id filled in; the others go straight to the answer,
 /// before the rows of those that are committed, as Kafka puts them.
-fn only_known(
-    state: &State,
-    mut topic: OffsetCommitRequestTopic,
-    rows: &mut Rows,
-) -> Option<OffsetCommitRequestTopic> {
+fn only_known(state: &State, mut topic: OffsetCommitRequestTopic, rows: &mut Rows) -> Option<OffsetCommitRequestTopic> {
     if let Err(code) = resolve(state, rows.by_id, &mut topic) {
         rows.add(&topic, topic.partitions.iter().map(|partition| (partition.partition_index, code.code())));
         return None;
@@ -86,11 +82,8 @@ fn begin<'a>(
         generation: request.generation_id_or_member_epoch,
     };
     let retention = Some(request.retention_time_ms).filter(|ms| *ms != DEFAULT_RETENTION).map(time::millis);
-    let if_unknown = if from.version >= GROUP_ID_NOT_FOUND_FROM {
-        ErrorCode::GroupIdNotFound
-    } else {
-        ErrorCode::IllegalGeneration
-    };
+    let if_unknown =
+        if from.version >= GROUP_ID_NOT_FOUND_FROM { ErrorCode::GroupIdNotFound } else { ErrorCode::IllegalGeneration };
     state.groups.begin_commit(now, &request.group_id, &claim, retention, if_unknown)
 }
 

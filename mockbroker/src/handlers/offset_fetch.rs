@@ -137,9 +137,9 @@ fn row(partition_index: i32, committed: Option<&CommittedOffset>) -> OffsetFetch
 }
 
 fn refused(topic: OffsetFetchRequestTopics, code: ErrorCode) -> OffsetFetchResponseTopics {
-    let rows = topic.partition_indexes.iter().map(|index| OffsetFetchResponsePartitions {
-        error_code: code.code(),
-        ..row(*index, None)
-    });
+    let rows = topic
+        .partition_indexes
+        .iter()
+        .map(|index| OffsetFetchResponsePartitions { error_code: code.code(), ..row(*index, None) });
     OffsetFetchResponseTopics { partitions: rows.collect(), name: topic.name, topic_id: topic.topic_id }
 }

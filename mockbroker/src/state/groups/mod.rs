@@ -185,8 +185,7 @@ impl Groups {
         self.expire(now);
         if !self.groups.contains_key(who.group) {
             if !who.member_id.is_empty() {
-                let refusal =
-                    JoinRefusal { code: ErrorCode::UnknownMemberId, member_id: who.member_id.to_owned() };
+                let refusal = JoinRefusal { code: ErrorCode::UnknownMemberId, member_id: who.member_id.to_owned() };
                 return self.answers.push((ticket, GroupAnswer::Join(Err(refusal))));
             }
             self.create(now, who.group).classic.log_creation();

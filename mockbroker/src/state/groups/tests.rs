@@ -168,7 +168,10 @@ fn requests_name_a_member_of_this_generation() {
 fn session_timeouts_have_bounds() {
     let kafka = Coordinator::new();
     let check = |session_timeout_ms| {
-        kafka.groups.check_candidate(&Candidate { session_timeout_ms, ..candidate("ann") }).map_err(|reject| reject.code)
+        kafka
+            .groups
+            .check_candidate(&Candidate { session_timeout_ms, ..candidate("ann") })
+            .map_err(|reject| reject.code)
     };
     for out_of_bounds in [5_999, 1_800_001, -1] {
         assert_eq!(check(out_of_bounds), Err(ErrorCode::InvalidSessionTimeout));
