@@ -157,6 +157,9 @@ mod tests {
         let mut frame = vec![0, 18];
         frame.extend(version.to_be_bytes());
         frame.extend([0, 0, 0, 7, 0xff, 0xff]);
+        if version >= 3 {
+            frame.push(0); // no tagged fields
+        }
         let mut out = (frame.len() as i32).to_be_bytes().to_vec();
         out.extend(frame);
         out

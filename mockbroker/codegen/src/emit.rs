@@ -128,42 +128,33 @@ impl Plan {
         inner.into_iter().try_for_each(|(name, fields, versions)| self.add(&name, fields, versions))
     }
 
+    fn is_flexible(&self, version: i16) -> bool {
+        !self.flexible.is_empty() && version >= self.flexible.from
+    }
+
     /// The fewest bytes a value of this type takes in a version.
     fn min_size(&self, kind: &Kind, nullable: bool, version: i16) -> usize {
-        let flexible = self.flexible.and(Versions { from: version, to: version }) != Versions::NONE
-            && version >= self.flexible.from
-            && !self.flexible.is_empty();
+        let flexible = self.is_flexible(version);
         match kind {
             Kind::Number(_, size) => *size,
             Kind::Uuid => 16,
-            Kind::Str => {
-                if flexible {
-                    1
-                } else {
-                    2
-                }
-            }
-            Kind::Bytes | Kind::Records | Kind::Array(_) => {
-                if flexible {
-                    1
-                } else {
-                    4
-                }
-            }
+            Kind::Str if flexible => 1,
+            Kind::Str => 2,
+            Kind::Bytes | Kind::Records | Kind::Array(_) if flexible => 1,
+            Kind::Bytes | Kind::Records | Kind::Array(_) => 4,
             Kind::Struct(_) if nullable => 1,
             Kind::Struct(name) => {
                 let item = self.structs.iter().find(|item| item.name == *name);
-                item.map_or(0, |item| self.struct_min_size(item, version, flexible))
+                item.map_or(0, |item| self.struct_min_size(item, version))
             }
         }
     }
 
-    fn struct_min_size(&self, item: &Item, version: i16, flexible: bool) -> usize {
-        let in_version =
-            |member: &&Member| member.tag.is_none() && (member.versions.from..=member.versions.to).contains(&version);
-        let fields = item.fields.iter().filter(in_version);
-        fields.map(|member| self.min_size(&member.kind, member.nullable.is_some(), version)).sum::<usize>()
-            + usize::from(flexible)
+    fn struct_min_size(&self, item: &Item, version: i16) -> usize {
+        let exists = |member: &&Member| (member.versions.from..=member.versions.to).contains(&version);
+        let fields = item.fields.iter().filter(|member| member.tag.is_none()).filter(exists);
+        let sizes = fields.map(|member| self.min_size(&member.kind, member.nullable.is_some(), version));
+        sizes.sum::<usize>() + usize::from(self.is_flexible(version))
     }
 
     /// The struct, its default, its codec and its walk.
@@ -197,10 +188,7 @@ impl Plan {
     }
 
     fn emit_wire(&self, item: &Item, text: &mut String) -> Result<()> {
-        let sizes = (item.versions.from..=item.versions.to).map(|version| {
-            let flexible = !self.flexible.is_empty() && version >= self.flexible.from;
-            self.struct_min_size(item, version, flexible)
-        });
+        let sizes = (item.versions.from..=item.versions.to).map(|version| self.struct_min_size(item, version));
         let min_size = sizes.min().unwrap_or(0);
         let read = self.read_body(item)?;
         let write = self.write_body(item)?;
@@ -269,13 +257,13 @@ impl Plan {
             let absent = format!("w.absent(\"{}\", {}, cx)?;", member.label, member.is_default);
             match (&member.exists, member.ignorable) {
                 (Condition::If(condition), true) if !write.is_empty() => {
-                    write!(text, "if {condition} {{ {write} }}\n")?;
+                    writeln!(text, "if {condition} {{ {write} }}")?;
                 }
                 (Condition::If(condition), false) if write.is_empty() => {
-                    write!(text, "if !({condition}) {{ {absent} }}\n")?;
+                    writeln!(text, "if {} {{ {absent} }}", negated(condition))?;
                 }
                 (Condition::If(condition), false) => {
-                    write!(text, "if {condition} {{ {write} }} else {{ {absent} }}\n")?;
+                    writeln!(text, "if {condition} {{ {write} }} else {{ {absent} }}")?;
                 }
                 _ => writeln!(text, "{write}")?,
             }
@@ -288,7 +276,7 @@ impl Plan {
                     Condition::If(condition) => format!("{condition} && "),
                     _ => String::new(),
                 };
-                writeln!(text, "let has_{} = {condition}!({});", member.label, member.is_default)?;
+                writeln!(text, "let has_{} = {condition}{};", member.label, negated(&member.is_default))?;
             }
             let present = tagged.iter().map(|member| format!("has_{}", member.label)).collect::<Vec<_>>().join(",");
             writeln!(text, "w.tag_count(&[{present}], cx);")?;
@@ -317,16 +305,16 @@ impl Plan {
             let Member { label, name, .. } = member;
             match &member.nullable {
                 Some(null) => {
-                    write!(shown, "{open} walk::nullable(s, \"{label}\", &self.{name}, v); {close}\n")?;
+                    writeln!(shown, "{open} walk::nullable(s, \"{label}\", &self.{name}, v); {close}")?;
                     let null = null.text();
-                    write!(
+                    writeln!(
                         changed,
-                        "{open} walk::nullable_mut(s, {null}, \"{label}\", &mut self.{name}, v); {close}\n"
+                        "{open} walk::nullable_mut(s, {null}, \"{label}\", &mut self.{name}, v); {close}"
                     )?;
                 }
                 None => {
-                    write!(shown, "{open} walk::field(s, \"{label}\", &self.{name}, v); {close}\n")?;
-                    write!(changed, "{open} walk::field_mut(s, \"{label}\", &mut self.{name}, v); {close}\n")?;
+                    writeln!(shown, "{open} walk::field(s, \"{label}\", &self.{name}, v); {close}")?;
+                    writeln!(changed, "{open} walk::field_mut(s, \"{label}\", &mut self.{name}, v); {close}")?;
                 }
             }
         }
@@ -348,9 +336,19 @@ impl Plan {
     }
 }
 
+/// The opposite of a condition this generator wrote, as a person would write it.
+fn negated(condition: &str) -> String {
+    let opposites = [(" == ", " != "), (" >= ", " < "), (" <= ", " > "), (".is_none()", ".is_some()")];
+    match (condition.strip_prefix('!'), opposites.iter().find(|(this, _)| condition.contains(this))) {
+        (Some(inner), _) => inner.to_owned(),
+        (None, Some((this, opposite))) => condition.replace(this, opposite),
+        (None, None) => format!("!{condition}"),
+    }
+}
+
 /// `let v = …;` when the body needs it.
 fn version_binding(body: &str, value: &str) -> String {
-    let used = ["v >= ", "v <= ", "v == ", "(&v)"].iter().any(|use_| body.contains(use_));
+    let used = ["v >= ", "v <= ", "v == ", "v < ", "v > ", "v != ", "(&v)"].iter().any(|use_| body.contains(use_));
     if used { format!("let v = {value};") } else { String::new() }
 }
 
@@ -431,11 +429,7 @@ fn defaults(field: &Field, kind: &Kind, optional: bool, name: &str) -> Result<(S
         _ if optional && (given == "null" || *kind == Kind::Records) => (unset(), format!("{this}.is_none()")),
         Kind::Str | Kind::Bytes | Kind::Records | Kind::Array(_) if optional => {
             ensure!(given.is_empty(), "a default this generator does not know: {given}");
-            let empty = if *kind == Kind::Str { "str" } else { "_" };
-            let test = match empty {
-                "str" => format!("{this}.as_ref().is_some_and(|text| text.is_empty())"),
-                _ => format!("{this}.as_ref().is_some_and(|list| list.is_empty())"),
-            };
+            let test = format!("{this}.as_ref().is_some_and(|value| value.is_empty())");
             ("Some(Default::default())".into(), test)
         }
         Kind::Struct(_) if optional => bail!("a struct that may be null, but is not so by default"),

@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 /// The topic the controllers keep the cluster's metadata in.
 const METADATA_TOPIC: &str = "__cluster_metadata";
 
-pub(super) fn create_topics(state: &mut State, _: Time, from: &Caller, request: CreateTopicsRequest) -> Answer {
+pub(super) fn create_topics(state: &mut State, _: Time, _: &Caller, request: CreateTopicsRequest) -> Answer {
     let mut times_named: BTreeMap<Str, u32> = BTreeMap::new();
     for topic in &request.topics {
         *times_named.entry(topic.name.clone()).or_default() += 1;
@@ -38,7 +38,7 @@ pub(super) fn create_topics(state: &mut State, _: Time, from: &Caller, request: 
             }
             _ => continue,
         };
-        topics.push(row(state, from, name, created));
+        topics.push(row(state, name, created));
     }
     Answer::now(CreateTopicsResponse { topics, ..Default::default() })
 }
@@ -82,10 +82,10 @@ fn manual_assignment(topic: &CreatableTopic) -> Result<Option<Vec<Vec<NodeId>>>,
     Ok(Some(by_index.values().map(|assigned| assigned.broker_ids.iter().copied().map(NodeId).collect()).collect()))
 }
 
-fn row(state: &State, from: &Caller, name: Str, created: Result<CreatedTopic, Reject>) -> CreatableTopicResult {
+fn row(state: &State, name: Str, created: Result<CreatedTopic, Reject>) -> CreatableTopicResult {
     match created {
         Ok(created) => CreatableTopicResult {
-            configs: Some(configs(state, from, &name)),
+            configs: Some(configs(state, &name)),
             name,
             topic_id: created.id,
             num_partitions: created.partitions,
@@ -102,8 +102,8 @@ fn row(state: &State, from: &Caller, name: Str, created: Result<CreatedTopic, Re
     }
 }
 
-fn configs(state: &State, from: &Caller, topic: &str) -> Vec<CreatableTopicConfigs> {
-    let described = state.configs.describe(&Resource::Topic(topic.to_owned()), from.node.0, None);
+fn configs(state: &State, topic: &str) -> Vec<CreatableTopicConfigs> {
+    let described = state.configs.describe(&Resource::Topic(topic.to_owned()), None).unwrap_or_default();
     described
         .into_iter()
         .map(|config| CreatableTopicConfigs {

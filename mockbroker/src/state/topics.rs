@@ -273,6 +273,7 @@ pub fn check_name(name: &str) -> Result<(), Reject> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::configs::Configs;
     use super::super::nodes::Node;
     use super::*;
 
@@ -294,7 +295,8 @@ mod tests {
     fn with_topic(replication_factor: i16) -> (Topics, Nodes) {
         let (mut topics, nodes) = (Topics::default(), three());
         let placement = topics.place(&nodes, 3, replication_factor).expect("enough brokers");
-        topics.create("orders", Uuid::default(), placement, TopicSettings::default(), &nodes);
+        let settings = Configs::new(BTreeMap::new()).expect("Kafka's defaults").topic_settings("orders");
+        topics.create("orders", Uuid::ZERO, placement, settings, &nodes);
         (topics, nodes)
     }
 

@@ -5,7 +5,7 @@
 macro_rules! apis {
     ($($name:ident = $key:literal, $request:path, $response:path, $unstable:literal;)*) => {
         /// An API of the protocol, with the versions the schemas of Apache Kafka 4.3.0 give it.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
         #[repr(i16)]
         pub enum ApiKey { $($name = $key,)* }
 
@@ -16,6 +16,11 @@ macro_rules! apis {
             /// The API with this number.
             pub fn from_code(code: i16) -> Option<Self> {
                 match code { $($key => Some(Self::$name),)* _ => None }
+            }
+
+            /// The API with this name, as [`name`](Self::name) spells it.
+            pub fn from_name(name: &str) -> Option<Self> {
+                match name { $(stringify!($name) => Some(Self::$name),)* _ => None }
             }
 
             /// Its number.

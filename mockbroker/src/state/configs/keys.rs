@@ -5,27 +5,28 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
-/// The type of a config, as DescribeConfigs names it.
+/// The type of a config, numbered as Kafka numbers it (`DescribeConfigsResponse.ConfigType`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(i8)]
 pub enum Kind {
     /// `true` or `false`, in any case.
-    Boolean,
+    Boolean = 1,
     /// Text.
-    String,
+    String = 2,
     /// A 32-bit integer.
-    Int,
+    Int = 3,
     /// A 16-bit integer.
-    Short,
+    Short = 4,
     /// A 64-bit integer.
-    Long,
+    Long = 5,
     /// A floating-point number.
-    Double,
+    Double = 6,
     /// Values separated by commas.
-    List,
+    List = 7,
     /// The name of a Java class; never loaded here.
-    Class,
+    Class = 8,
     /// Text which is never shown.
-    Password,
+    Password = 9,
 }
 
 /// Which values of its type a config accepts.

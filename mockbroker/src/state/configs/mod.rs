@@ -14,10 +14,11 @@ mod keys;
 mod settings;
 mod table;
 
+pub use crate::wire::batch::TimestampType;
 pub use alter::{Alteration, Op};
 pub use describe::{DescribedConfig, Source, Synonym};
 pub use keys::Kind;
-pub use settings::{BrokerSettings, Compression, GroupSettings, TimestampType, TopicSettings};
+pub use settings::{BrokerSettings, Compression, GroupSettings, TopicSettings};
 
 use keys::{Key, Value, find};
 use std::collections::{BTreeMap, BTreeSet};

@@ -2,6 +2,7 @@
 
 use super::keys::Value;
 use super::{Effective, GroupView, TopicView};
+use crate::wire::batch::TimestampType;
 
 /// How a topic behaves.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -44,8 +45,6 @@ pub struct TopicSettings {
     pub unclean_leader_election: bool,
 }
 
-pub use crate::wire::batch::TimestampType;
-
 /// What batches are compressed with when they are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compression {
@@ -61,6 +60,14 @@ pub enum Compression {
     Lz4(i32),
     /// zstd, -131072 to 22.
     Zstd(i32),
+}
+
+impl Default for TopicSettings {
+    /// Kafka's defaults, on brokers that were given nothing.
+    fn default() -> Self {
+        let nothing = Effective::of([]);
+        Self::from(&TopicView { broker: nothing, own: None })
+    }
 }
 
 impl TopicSettings {

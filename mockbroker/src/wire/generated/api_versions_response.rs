@@ -64,10 +64,10 @@ impl Wire for ApiVersionsResponse {
             w.field("throttle_time_ms", &self.throttle_time_ms, cx)?;
         }
 
-        let has_supported_features = v >= 3 && !(self.supported_features.is_empty());
-        let has_finalized_features_epoch = v >= 3 && !(self.finalized_features_epoch == -1);
-        let has_finalized_features = v >= 3 && !(self.finalized_features.is_empty());
-        let has_zk_migration_ready = v >= 3 && !(!self.zk_migration_ready);
+        let has_supported_features = v >= 3 && !self.supported_features.is_empty();
+        let has_finalized_features_epoch = v >= 3 && self.finalized_features_epoch != -1;
+        let has_finalized_features = v >= 3 && !self.finalized_features.is_empty();
+        let has_zk_migration_ready = v >= 3 && self.zk_migration_ready;
         w.tag_count(
             &[has_supported_features, has_finalized_features_epoch, has_finalized_features, has_zk_migration_ready],
             cx,

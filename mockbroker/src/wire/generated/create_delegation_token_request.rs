@@ -45,7 +45,7 @@ impl Wire for CreateDelegationTokenRequest {
         } else {
             w.absent(
                 "owner_principal_type",
-                self.owner_principal_type.as_ref().is_some_and(|text| text.is_empty()),
+                self.owner_principal_type.as_ref().is_some_and(|value| value.is_empty()),
                 cx,
             )?;
         }
@@ -54,7 +54,7 @@ impl Wire for CreateDelegationTokenRequest {
         } else {
             w.absent(
                 "owner_principal_name",
-                self.owner_principal_name.as_ref().is_some_and(|text| text.is_empty()),
+                self.owner_principal_name.as_ref().is_some_and(|value| value.is_empty()),
                 cx,
             )?;
         }

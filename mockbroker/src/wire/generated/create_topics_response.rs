@@ -113,7 +113,7 @@ impl Wire for CreatableTopicResult {
         if v >= 5 {
             w.field("configs", &self.configs, cx)?;
         }
-        let has_topic_config_error_code = v >= 5 && !(self.topic_config_error_code == 0);
+        let has_topic_config_error_code = v >= 5 && self.topic_config_error_code != 0;
         w.tag_count(&[has_topic_config_error_code], cx);
         if has_topic_config_error_code {
             w.tag(0, "topic_config_error_code", &self.topic_config_error_code, cx)?;

@@ -76,7 +76,7 @@ impl Wire for FetchRequest {
         } else {
             w.absent("replica_id", self.replica_id == -1, cx)?;
         }
-        if !(v >= 15) {
+        if v < 15 {
             w.absent("replica_state", self.replica_state == ReplicaState::default(), cx)?;
         }
         w.field("max_wait_ms", &self.max_wait_ms, cx)?;
@@ -98,8 +98,8 @@ impl Wire for FetchRequest {
         if v >= 11 {
             w.field("rack_id", &self.rack_id, cx)?;
         }
-        let has_cluster_id = v >= 12 && !(self.cluster_id.is_none());
-        let has_replica_state = v >= 15 && !(self.replica_state == ReplicaState::default());
+        let has_cluster_id = v >= 12 && self.cluster_id.is_some();
+        let has_replica_state = v >= 15 && self.replica_state != ReplicaState::default();
         w.tag_count(&[has_cluster_id, has_replica_state], cx);
         if has_cluster_id {
             w.tag(0, "cluster_id", &self.cluster_id, cx)?;
@@ -351,8 +351,8 @@ impl Wire for FetchPartition {
         }
         w.field("partition_max_bytes", &self.partition_max_bytes, cx)?;
 
-        let has_replica_directory_id = v >= 17 && !(self.replica_directory_id.is_zero());
-        let has_high_watermark = v == 18 && !(self.high_watermark == 9223372036854775807);
+        let has_replica_directory_id = v >= 17 && !self.replica_directory_id.is_zero();
+        let has_high_watermark = v == 18 && self.high_watermark != 9223372036854775807;
         w.tag_count(&[has_replica_directory_id, has_high_watermark], cx);
         if has_replica_directory_id {
             w.tag(0, "replica_directory_id", &self.replica_directory_id, cx)?;

@@ -47,10 +47,10 @@ impl Wire for FetchResponse {
             w.absent("session_id", self.session_id == 0, cx)?;
         }
         w.field("responses", &self.responses, cx)?;
-        if !(v >= 16) {
+        if v < 16 {
             w.absent("node_endpoints", self.node_endpoints.is_empty(), cx)?;
         }
-        let has_node_endpoints = v >= 16 && !(self.node_endpoints.is_empty());
+        let has_node_endpoints = v >= 16 && !self.node_endpoints.is_empty();
         w.tag_count(&[has_node_endpoints], cx);
         if has_node_endpoints {
             w.tag(0, "node_endpoints", &self.node_endpoints, cx)?;
@@ -226,13 +226,13 @@ impl Wire for PartitionData {
         if v >= 5 {
             w.field("log_start_offset", &self.log_start_offset, cx)?;
         }
-        if !(v >= 12) {
+        if v < 12 {
             w.absent("diverging_epoch", self.diverging_epoch == EpochEndOffset::default(), cx)?;
         }
-        if !(v >= 12) {
+        if v < 12 {
             w.absent("current_leader", self.current_leader == LeaderIdAndEpoch::default(), cx)?;
         }
-        if !(v >= 12) {
+        if v < 12 {
             w.absent("snapshot_id", self.snapshot_id == SnapshotId::default(), cx)?;
         }
         w.field("aborted_transactions", &self.aborted_transactions, cx)?;
@@ -242,9 +242,9 @@ impl Wire for PartitionData {
             w.absent("preferred_read_replica", self.preferred_read_replica == -1, cx)?;
         }
         w.field("records", &self.records, cx)?;
-        let has_diverging_epoch = v >= 12 && !(self.diverging_epoch == EpochEndOffset::default());
-        let has_current_leader = v >= 12 && !(self.current_leader == LeaderIdAndEpoch::default());
-        let has_snapshot_id = v >= 12 && !(self.snapshot_id == SnapshotId::default());
+        let has_diverging_epoch = v >= 12 && self.diverging_epoch != EpochEndOffset::default();
+        let has_current_leader = v >= 12 && self.current_leader != LeaderIdAndEpoch::default();
+        let has_snapshot_id = v >= 12 && self.snapshot_id != SnapshotId::default();
         w.tag_count(&[has_diverging_epoch, has_current_leader, has_snapshot_id], cx);
         if has_diverging_epoch {
             w.tag(0, "diverging_epoch", &self.diverging_epoch, cx)?;

@@ -48,7 +48,7 @@ impl Wire for OffsetFetchRequest {
         if v <= 7 {
             w.nullable_if(v >= 2, "topics", &self.topics, cx)?;
         } else {
-            w.absent("topics", self.topics.as_ref().is_some_and(|list| list.is_empty()), cx)?;
+            w.absent("topics", self.topics.as_ref().is_some_and(|value| value.is_empty()), cx)?;
         }
         if v >= 8 {
             w.field("groups", &self.groups, cx)?;

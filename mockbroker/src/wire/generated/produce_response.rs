@@ -35,10 +35,10 @@ impl Wire for ProduceResponse {
         let v = cx.version;
         w.field("responses", &self.responses, cx)?;
         w.field("throttle_time_ms", &self.throttle_time_ms, cx)?;
-        if !(v >= 10) {
+        if v < 10 {
             w.absent("node_endpoints", self.node_endpoints.is_empty(), cx)?;
         }
-        let has_node_endpoints = v >= 10 && !(self.node_endpoints.is_empty());
+        let has_node_endpoints = v >= 10 && !self.node_endpoints.is_empty();
         w.tag_count(&[has_node_endpoints], cx);
         if has_node_endpoints {
             w.tag(0, "node_endpoints", &self.node_endpoints, cx)?;
@@ -197,10 +197,10 @@ impl Wire for PartitionProduceResponse {
         if v >= 8 {
             w.field("error_message", &self.error_message, cx)?;
         }
-        if !(v >= 10) {
+        if v < 10 {
             w.absent("current_leader", self.current_leader == LeaderIdAndEpoch::default(), cx)?;
         }
-        let has_current_leader = v >= 10 && !(self.current_leader == LeaderIdAndEpoch::default());
+        let has_current_leader = v >= 10 && self.current_leader != LeaderIdAndEpoch::default();
         w.tag_count(&[has_current_leader], cx);
         if has_current_leader {
             w.tag(0, "current_leader", &self.current_leader, cx)?;
