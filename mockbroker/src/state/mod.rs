@@ -159,6 +159,7 @@ impl State {
             return Err(Reject::new(ErrorCode::InvalidPartitions, message));
         }
         let missing = total - present;
+        check_partition_count(missing)?;
         let added = match assignment {
             Some(assignment) if assignment.len() != missing as usize => {
                 let message =
@@ -307,6 +308,7 @@ impl State {
             let message = "a topic needs at least one partition";
             return Err(Reject::new(ErrorCode::InvalidPartitions, message));
         }
+        check_partition_count(partitions)?;
         let replication_factor = new.replication_factor.unwrap_or(settings.default_replication_factor);
         self.topics.place(&self.nodes, partitions, replication_factor)
     }
@@ -334,6 +336,17 @@ impl State {
         }
         Ok(assignment.to_vec())
     }
+}
+
+/// One request may make so many partitions (`ReplicationControlManager`, since Kafka 4.0).
+const PARTITIONS_PER_REQUEST_MAX: i32 = 10_000;
+
+fn check_partition_count(count: i32) -> Result<(), Reject> {
+    if count <= PARTITIONS_PER_REQUEST_MAX {
+        return Ok(());
+    }
+    let message = format!("a request can make {PARTITIONS_PER_REQUEST_MAX} partitions at most, not {count}");
+    Err(Reject::new(ErrorCode::PolicyViolation, message))
 }
 
 /// The partition of a coordinator's topic that a key falls on: Java's `String.hashCode`, made positive as Kafka does.
