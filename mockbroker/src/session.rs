@@ -130,12 +130,6 @@ fn decode(frame: Bytes) -> Result<(InHand, Incoming), Violation> {
     if handlers::serves(api, version) {
         let body = Request::decode(api, version, &mut reader)
             .map_err(|error| Violation::new(format!("client '{client_id}' sent a request we cannot read: {error}")))?;
-        if reader.remaining() > 0 {
-            return Err(Violation::new(format!(
-                "client '{client_id}' sent {} bytes too many after {api:?} version {version}",
-                reader.remaining()
-            )));
-        }
         return Ok((InHand { correlation_id, version }, Incoming { version, client_id, body }));
     }
     if api == ApiKey::ApiVersions {

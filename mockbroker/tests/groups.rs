@@ -469,7 +469,7 @@ impl Kafka {
             if let Output::Reply { conn, response: Some(response) } = output {
                 let version = self.versions[&conn];
                 response.encode(version, &mut Writer::new()).expect("an answer this version has room for");
-                self.answers.insert(conn, response);
+                self.answers.insert(conn, *response);
             }
         }
     }

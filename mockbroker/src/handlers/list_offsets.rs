@@ -33,7 +33,7 @@ pub(super) fn list_offsets(state: &mut State, _: Time, from: &Caller, request: L
             } else {
                 Err(ErrorCode::InvalidRequest.into())
             };
-            row(partition.partition_index, found)
+            row(from.version, partition.partition_index, found)
         });
         let partitions = partitions.collect();
         ListOffsetsTopicResponse { name: topic.name, partitions }
@@ -84,10 +84,11 @@ fn check_supported(timestamp: i64, version: i16) -> Result<(), Reject> {
     if version >= since { Ok(()) } else { Err(ErrorCode::UnsupportedVersion.into()) }
 }
 
-fn row(partition_index: i32, found: Result<Found, Reject>) -> ListOffsetsPartitionResponse {
+fn row(version: i16, partition_index: i32, found: Result<Found, Reject>) -> ListOffsetsPartitionResponse {
     let (code, (offset, timestamp, leader_epoch)) = match found {
         Ok(found) => (ErrorCode::None, found),
         Err(reject) => (reject.code, NOTHING),
     };
+    let leader_epoch = if version >= 4 { leader_epoch } else { -1 };
     ListOffsetsPartitionResponse { partition_index, error_code: code.code(), timestamp, offset, leader_epoch }
 }

@@ -23,6 +23,13 @@ pub(super) fn metadata(state: &mut State, _: Time, from: &Caller, request: Metad
         (from.version < 4 || request.allow_auto_topic_creation) && state.configs.broker_settings().auto_create_topics;
     let topics = match asked(from, request.topics) {
         None => state.topics.iter().map(|topic| found(state, topic, operations)).collect(),
+        // Versions 10 and 11 have the field for an id but answer by name only.
+        Some(asked) if from.version < 12 && asked.iter().any(|topic| topic.name.is_none()) => {
+            let refused = |topic: MetadataRequestTopic| {
+                missing(Some(topic.name.unwrap_or_default()), topic.topic_id, ErrorCode::InvalidRequest)
+            };
+            asked.into_iter().map(refused).collect()
+        }
         Some(asked) => asked.into_iter().map(|topic| one(state, topic, may_create, operations)).collect(),
     };
     Answer::now(MetadataResponse {

@@ -48,8 +48,8 @@ pub(super) fn produce(state: &mut State, now: Time, from: &Caller, request: Prod
                     refusals.push(refusal.reject.clone());
                     let row = refused(index, refusal);
                     match &name {
-                        Ok(name) => with_leader(state, name, row, &mut leaders),
-                        Err(_) => row,
+                        Ok(name) if from.version >= 10 => with_leader(state, name, row, &mut leaders),
+                        _ => row,
                     }
                 }
             });
