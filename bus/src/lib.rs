@@ -102,11 +102,15 @@ mod bus;
 pub mod codec;
 pub mod config;
 mod dispatch;
+pub mod dlq;
+pub mod engine;
 mod error;
 mod event;
 mod handler;
 mod health;
 pub mod hooks;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 mod memory;
 mod registry;
 mod retry;
@@ -122,6 +126,8 @@ pub use handler::{
     HandlerSet, IntoHandled, IntoHandler, Source, SubscriptionId, via,
 };
 pub use health::{Health, HealthStatus};
+#[cfg(feature = "kafka")]
+pub use kafka::KafkaEventBus;
 pub use memory::InMemoryEventBus;
 pub use registry::{DecodeError, EventRegistry, EventType, RegistryError, register_event};
 pub use rehearsal_bus_derive::{DomainEvent, subscriber};
