@@ -48,7 +48,7 @@ use crate::stats::{Counters, Stats};
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct InMemoryEventBus(Arc<Inner>);
 
 #[derive(Debug, Default)]
@@ -95,6 +95,12 @@ impl InMemoryEventBus {
     }
 }
 
+impl Default for InMemoryEventBus {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl EventBus for InMemoryEventBus {
     fn dispatcher(&self) -> &Dispatcher {
         &self.0.dispatcher
@@ -109,7 +115,10 @@ impl EventBus for InMemoryEventBus {
             PublishMode::Background => match self.0.background_task() {
                 // The place was taken before the bus closed, or the bus is closed by now; never in between.
                 Some(_) if self.0.background.is_closed() => ready(Err(BusError::Closed)).boxed(),
-                Some(task) => ready(Ok(task.start(events))).boxed(),
+                Some(task) => {
+                    task.start(events);
+                    ready(Ok(())).boxed()
+                }
                 None => self.0.deliver(events).map(Ok).boxed(),
             },
         }
@@ -152,7 +161,10 @@ impl Inner {
     fn span(&self, event: &AnyEvent) -> tracing::Span {
         match self.untraced {
             true => tracing::Span::none(),
-            false => tracing::info_span!("publish", event_type = event.event_type(), event_id = %event.event_id()),
+            false => {
+                let (event_type, event_id) = (event.event_type(), event.event_id());
+                tracing::info_span!("publish", otel.name = format!("publish {event_type}"), event_type, %event_id)
+            }
         }
     }
 
