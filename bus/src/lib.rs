@@ -81,7 +81,8 @@
 //!   better than adding to it.
 //! - [`HandlerError`] says what should happen: retry (what `?` does), retry not before a while, give up, or skip.
 //! - Handlers of all events are for audit, metrics and debugging.
-//! - Publish what follows from an event with [`Event::caused_by`], so that the chain can be followed.
+//! - What a handler publishes names the handled event as its cause and shares its correlation id, so that the
+//!   chain can be followed. In tasks of your own, [`Event::caused_by`] does that.
 //!
 //! # Map
 //!

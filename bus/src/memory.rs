@@ -18,11 +18,12 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::Instrument;
 
 use crate::bus::{EventBus, PublishMode};
-use crate::dispatch::Dispatcher;
+use crate::dispatch::{Dispatcher, HandlerResult};
 use crate::error::BusError;
 use crate::event::AnyEvent;
 use crate::handler::Ctx;
 use crate::health::Health;
+use crate::hooks::{Hooks, Step};
 use crate::stats::{Counters, Stats};
 
 /// A bus within one process. Cloning shares it.
@@ -55,6 +56,7 @@ pub struct InMemoryEventBus(Arc<Inner>);
 struct Inner {
     dispatcher: Dispatcher,
     counters: Counters,
+    hooks: Hooks,
     untraced: bool,
     background: TaskTracker,
     background_tasks_max: usize,
@@ -84,9 +86,13 @@ impl InMemoryEventBus {
         /// How many `publish_background` calls may be under way; beyond it they wait.
         #[builder(default = BACKGROUND_TASKS_MAX)]
         background_tasks_max: usize,
+        /// Who watches; nobody, by default.
+        #[builder(default)]
+        hooks: Hooks,
     ) -> Self {
         let dispatcher = Dispatcher::new().with_tracing(enable_tracing).with_handler_timeout(handler_timeout);
-        Self(Arc::new(Inner { dispatcher, untraced: !enable_tracing, background_tasks_max, ..Inner::default() }))
+        let untraced = !enable_tracing;
+        Self(Arc::new(Inner { dispatcher, hooks, untraced, background_tasks_max, ..Inner::default() }))
     }
 
     /// How many `publish_background` calls are under way.
@@ -152,9 +158,15 @@ impl Inner {
     async fn deliver(&self, events: Vec<AnyEvent>) {
         let cx = Ctx::new().with_cancellation(self.cancellation.clone());
         for event in events {
+            let event_id = event.event_id();
+            self.hooks.tell(|| Step::Attempted { event_id, aggregate_id: event.aggregate_id().as_str() });
             self.counters.published(1);
+            self.hooks.tell(|| Step::Started { event_id, at: None, attempt: 1 });
             let outcome = self.dispatcher.dispatch(&event, &cx, None).instrument(self.span(&event)).await;
             self.counters.dispatched(&outcome);
+            for HandlerResult { name, outcome, .. } in outcome.results() {
+                self.hooks.tell(|| Step::Finished { event_id, at: None, handler: name, outcome });
+            }
         }
     }
 
