@@ -1,7 +1,7 @@
 //! Consumer groups: their members, their generations and the offsets they have committed.
 //!
 //! [`Groups`] holds the groups of the whole cluster; which broker coordinates a group is the caller's
-//! business. Nothing here waits: joins and syncs bring a [`Ticket`], and whenever one can be answered,
+//! business. Nothing here waits: joins and syncs bring a ticket, and whenever one can be answered,
 //! at once or in a later call, the answer lies in [`Groups::take_answers`]. Time passes through [`Groups::expire`],
 //! which is due at [`Groups::next_deadline`].
 
