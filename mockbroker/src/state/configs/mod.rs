@@ -124,6 +124,9 @@ impl Configs {
         let cluster = Entries::from([(MIN_INSYNC_REPLICAS.to_owned(), at_least.to_owned())]);
         let effective = Effective::of([&given, &cluster]);
         effective.check()?;
+        // Kafka looks at these two together when it starts, and not when they change.
+        let lag = |which: &str| effective.number(&format!("log.cleaner.{which}.compaction.lag.ms"));
+        check_compaction_lags(lag("min"), lag("max"))?;
         let resolved = Resolved::from(&effective, BTreeSet::new());
         Ok(Self {
             given,
@@ -345,9 +348,7 @@ impl<'a> Effective<'a> {
             return conflict("log.roll.jitter.ms must be at least 0");
         }
         self.check_group_bounds()?;
-        self.check_connections_per_ip()?;
-        let (min, max) = ("log.cleaner.min.compaction.lag.ms", "log.cleaner.max.compaction.lag.ms");
-        check_compaction_lags(self.number(min), self.number(max))
+        self.check_connections_per_ip()
     }
 }
 
