@@ -183,9 +183,11 @@ impl Configs {
         GroupSettings::from(&GroupView { broker: self.effective(None), own: self.groups.get(group) })
     }
 
-    /// Checks the configs a topic is to be created with, and returns them as they will be stored.
+    /// Checks the configs a topic is to be created with, beside those of the broker that is the controller, and
+    /// returns them as they will be stored.
     pub fn check_topic<'a>(
         &self,
+        controller: Option<i32>,
         overrides: impl IntoIterator<Item = (&'a str, Option<&'a str>)>,
     ) -> Result<Entries, InvalidConfig> {
         let mut entries = Entries::new();
@@ -194,7 +196,7 @@ impl Configs {
             alter::check_length(name, value)?;
             entries.insert(name.to_owned(), value.to_owned());
         }
-        self.check_topic_entries(None, &entries)?;
+        self.check_topic_entries(controller, &entries)?;
         Ok(entries)
     }
 

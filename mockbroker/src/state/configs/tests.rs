@@ -13,7 +13,7 @@ fn entries<const N: usize>(pairs: [(&str, &str); N]) -> Entries {
 
 impl Configs {
     fn create<const N: usize>(&mut self, topic: &str, overrides: [(&str, &str); N]) -> Result<(), InvalidConfig> {
-        let overrides = self.check_topic(overrides.map(|(name, value)| (name, Some(value))))?;
+        let overrides = self.check_topic(None, overrides.map(|(name, value)| (name, Some(value))))?;
         self.set_topic(topic, overrides);
         Ok(())
     }
@@ -155,7 +155,7 @@ fn a_topic_is_not_created_with_configs_kafka_refuses() {
     assert!(refused(("preallocate", "yes")).contains("true or false"));
 
     assert!(configs.create("orders", [("min.compaction.lag.ms", "9"), ("max.compaction.lag.ms", "8")]).is_err());
-    assert!(configs.check_topic([("retention.ms", None)]).is_err());
+    assert!(configs.check_topic(None, [("retention.ms", None)]).is_err());
     assert!(
         configs.create("orders", [("retention.ms", " 5 "), ("follower.replication.throttled.replicas", "*")]).is_ok()
     );
