@@ -127,6 +127,21 @@ fn a_resource_named_twice_is_not_changed_at_all() {
 }
 
 #[test]
+fn changes_of_one_request_do_not_see_each_other() {
+    let mut kafka = Kafka::with_topic("orders");
+    kafka.alter(BROKER, "1", "num.io.threads", SET, Some("16"));
+    let resources = vec![
+        alter_one(BROKER, "1", "num.io.threads", DELETE, None),
+        // Twice the default of 8 and more: admitted because broker 1 has a number of its own, still.
+        alter_one(BROKER, "", "num.io.threads", SET, Some("32")),
+    ];
+
+    let request = alter::IncrementalAlterConfigsRequest { resources, validate_only: true };
+
+    assert_eq!(kafka.alter_all(1, request), [ErrorCode::None; 2]);
+}
+
+#[test]
 fn validation_alone_changes_nothing() {
     let mut kafka = Kafka::with_topic("orders");
     for version in 0..=1 {

@@ -3,7 +3,7 @@
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
 use crate::state::State;
-use crate::state::configs::Resource;
+use crate::state::configs::{Configs, Resource};
 use crate::state::topics;
 use crate::wire::Str;
 use std::collections::BTreeMap;
@@ -56,50 +56,64 @@ fn own_id(from: &Caller, name: &str) -> Result<i32, Reject> {
 /// A resource to be altered: its type and name as the request gives them.
 pub(super) type Named = (i8, Str);
 
-/// Changes one resource after the other, each with its own outcome; one named twice is not changed at all.
+/// Alters the configs of several resources, each with its own outcome; one named twice is not changed at all.
+///
+/// `alter` is given the broker that judges, the resource and whether to stop short of changing anything. As in
+/// Kafka all are judged by what holds before the request, so that none sees another's change.
 pub(super) fn alter_each<C>(
     state: &mut State,
     from: &Caller,
     resources: Vec<(Named, C)>,
-    mut alter: impl FnMut(&mut State, Option<i32>, &Resource, C, bool) -> Result<(), Reject>,
+    validate_only: bool,
+    alter: impl Fn(&mut Configs, Option<i32>, &Resource, &C, bool) -> Result<(), Reject>,
 ) -> Vec<(Named, Result<(), Reject>)> {
     let mut times_named: BTreeMap<Named, u32> = BTreeMap::new();
     for (named, _) in &resources {
         *times_named.entry(named.clone()).or_default() += 1;
     }
-    let outcomes = resources.into_iter().map(|(named, changes)| {
-        let once = times_named.get(&named) == Some(&1);
-        let outcome = if once { alter_one(state, from, &named, changes, &mut alter) } else { twice() };
-        (named, outcome)
+    let judged = |(named, changes): &(Named, C)| match times_named.get(named) {
+        Some(1) => {
+            judge_one(state, from, named, |configs, judge, resource| alter(configs, judge, resource, changes, true))
+        }
+        _ => invalid("the request names this resource twice"),
+    };
+    let judged: Vec<_> = resources.iter().map(judged).collect();
+    let outcomes = resources.into_iter().zip(judged).map(|((named, changes), admitted)| {
+        let done = admitted.and_then(|(judge, resource)| match validate_only {
+            true => Ok(()),
+            false => alter(&mut state.configs, judge, &resource, &changes, false),
+        });
+        (named, done)
     });
     let outcomes = outcomes.collect();
     state.configs_changed();
     outcomes
 }
 
-fn alter_one<C>(
+fn judge_one(
     state: &mut State,
     from: &Caller,
     (kind, name): &Named,
-    changes: C,
-    alter: &mut impl FnMut(&mut State, Option<i32>, &Resource, C, bool) -> Result<(), Reject>,
-) -> Result<(), Reject> {
+    alter: impl FnOnce(&mut Configs, Option<i32>, &Resource) -> Result<(), Reject>,
+) -> Result<(Option<i32>, Resource), Reject> {
     let unknown = || Reject::new(ErrorCode::InvalidRequest, format!("nothing of type {kind} has configs"));
     let kind = ResourceKind::from_code(*kind).ok_or_else(unknown)?;
     if kind == ResourceKind::Topic && name.is_empty() {
         return invalid("there are no configs for all topics together");
     }
     let resource = named(from, kind, name)?;
-    let missing = matches!(&resource, Resource::Topic(topic) if state.topics.get(topic).is_none());
-    // Kafka looks at the values before it looks for the topic.
     let judge = match kind {
         ResourceKind::Broker | ResourceKind::BrokerLogger => Some(from.node),
         _ => state.nodes.controller(),
     };
-    alter(state, judge.map(|node| node.0), &resource, changes, missing)?;
-    match missing {
-        true => Err(Reject::new(ErrorCode::UnknownTopicOrPartition, format!("there is no topic '{name}'"))),
-        false => Ok(()),
+    let judge = judge.map(|node| node.0);
+    alter(&mut state.configs, judge, &resource)?;
+    // Kafka looks at the values before it looks for the topic.
+    match &resource {
+        Resource::Topic(topic) if state.topics.get(topic).is_none() => {
+            Err(Reject::new(ErrorCode::UnknownTopicOrPartition, format!("there is no topic '{topic}'")))
+        }
+        _ => Ok((judge, resource)),
     }
 }
 
@@ -114,10 +128,6 @@ pub(super) fn text(outcome: &Result<(), Reject>) -> Option<Str> {
 
 pub(super) fn code(outcome: &Result<(), Reject>) -> i16 {
     outcome.as_ref().err().map_or(ErrorCode::None, |reject| reject.code).code()
-}
-
-fn twice() -> Result<(), Reject> {
-    invalid("the request names this resource twice")
 }
 
 fn invalid<T>(why: impl Into<std::borrow::Cow<'static, str>>) -> Result<T, Reject> {
