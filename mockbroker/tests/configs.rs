@@ -136,7 +136,7 @@ fn changes_of_one_request_do_not_see_each_other() {
         alter_one(BROKER, "", "num.io.threads", SET, Some("32")),
     ];
 
-    let request = alter::IncrementalAlterConfigsRequest { resources, validate_only: true };
+    let request = alter::IncrementalAlterConfigsRequest { resources, ..Default::default() };
 
     assert_eq!(kafka.alter_all(1, request), [ErrorCode::None; 2]);
 }

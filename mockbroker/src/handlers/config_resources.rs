@@ -3,7 +3,7 @@
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
 use crate::state::State;
-use crate::state::configs::{Configs, Resource};
+use crate::state::configs::{Admitted, Configs, Resource};
 use crate::state::topics;
 use crate::wire::Str;
 use std::collections::BTreeMap;
@@ -58,44 +58,48 @@ pub(super) type Named = (i8, Str);
 
 /// Alters the configs of several resources, each with its own outcome; one named twice is not changed at all.
 ///
-/// `alter` is given the broker that judges, the resource and whether to stop short of changing anything. As in
-/// Kafka all are judged by what holds before the request, so that none sees another's change.
+/// `admit` is given the broker that judges. As in Kafka all are judged by what holds before the request, so
+/// that no change sees another.
 pub(super) fn alter_each<C>(
     state: &mut State,
     from: &Caller,
     resources: Vec<(Named, C)>,
     validate_only: bool,
-    alter: impl Fn(&mut Configs, Option<i32>, &Resource, &C, bool) -> Result<(), Reject>,
+    admit: impl Fn(&Configs, Option<i32>, &Resource, C) -> Result<Admitted, Reject>,
 ) -> Vec<(Named, Result<(), Reject>)> {
     let mut times_named: BTreeMap<Named, u32> = BTreeMap::new();
     for (named, _) in &resources {
         *times_named.entry(named.clone()).or_default() += 1;
     }
-    let judged = |(named, changes): &(Named, C)| match times_named.get(named) {
-        Some(1) => {
-            judge_one(state, from, named, |configs, judge, resource| alter(configs, judge, resource, changes, true))
-        }
-        _ => invalid("the request names this resource twice"),
-    };
-    let judged: Vec<_> = resources.iter().map(judged).collect();
-    let outcomes = resources.into_iter().zip(judged).map(|((named, changes), admitted)| {
-        let done = admitted.and_then(|(judge, resource)| match validate_only {
-            true => Ok(()),
-            false => alter(&mut state.configs, judge, &resource, &changes, false),
-        });
-        (named, done)
+    let judged = resources.into_iter().map(|(named, changes)| {
+        let admitted = match times_named.get(&named) {
+            Some(1) => {
+                admit_one(state, from, &named, |judge, resource| admit(&state.configs, judge, resource, changes))
+            }
+            _ => invalid("the request names this resource twice"),
+        };
+        (named, admitted)
     });
-    let outcomes = outcomes.collect();
+    let judged: Vec<_> = judged.collect();
+    let made = judged.into_iter().map(|(named, admitted)| {
+        let outcome = admitted.map(|admitted| {
+            if !validate_only {
+                state.configs.make(admitted);
+            }
+        });
+        (named, outcome)
+    });
+    let made = made.collect();
     state.configs_changed();
-    outcomes
+    made
 }
 
-fn judge_one(
-    state: &mut State,
+fn admit_one(
+    state: &State,
     from: &Caller,
     (kind, name): &Named,
-    alter: impl FnOnce(&mut Configs, Option<i32>, &Resource) -> Result<(), Reject>,
-) -> Result<(Option<i32>, Resource), Reject> {
+    admit: impl FnOnce(Option<i32>, &Resource) -> Result<Admitted, Reject>,
+) -> Result<Admitted, Reject> {
     let unknown = || Reject::new(ErrorCode::InvalidRequest, format!("nothing of type {kind} has configs"));
     let kind = ResourceKind::from_code(*kind).ok_or_else(unknown)?;
     if kind == ResourceKind::Topic && name.is_empty() {
@@ -106,14 +110,13 @@ fn judge_one(
         ResourceKind::Broker | ResourceKind::BrokerLogger => Some(from.node),
         _ => state.nodes.controller(),
     };
-    let judge = judge.map(|node| node.0);
-    alter(&mut state.configs, judge, &resource)?;
+    let admitted = admit(judge.map(|node| node.0), &resource)?;
     // Kafka looks at the values before it looks for the topic.
     match &resource {
         Resource::Topic(topic) if state.topics.get(topic).is_none() => {
             Err(Reject::new(ErrorCode::UnknownTopicOrPartition, format!("there is no topic '{topic}'")))
         }
-        _ => Ok((judge, resource)),
+        _ => Ok(admitted),
     }
 }
 

@@ -15,7 +15,7 @@ mod settings;
 mod table;
 
 pub use crate::wire::batch::TimestampType;
-pub use alter::{Alteration, Op};
+pub use alter::{Admitted, Alteration, Op};
 pub use describe::{DescribedConfig, Source, Synonym};
 pub use keys::Kind;
 pub use settings::{BrokerSettings, Compression, GroupSettings, TopicSettings};
