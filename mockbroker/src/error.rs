@@ -229,3 +229,9 @@ impl Violation {
         Self(what.into())
     }
 }
+
+impl From<crate::wire::DecodeError> for Violation {
+    fn from(error: crate::wire::DecodeError) -> Self {
+        Self::new(error.to_string())
+    }
+}

@@ -1,0 +1,38 @@
+# The only list of checks: `make ci` is what CI runs.
+
+.PHONY: ci test fmt clippy docs demo core codegen bench nightly
+
+ci: test fmt clippy docs core codegen demo
+
+# What the README tells a newcomer to run. It includes the suites that need other programs (interop, differential);
+# they skip aloud where a program is missing, and fail for it when CI=true.
+test:
+	cargo test --workspace
+
+fmt:
+	cargo fmt --all --check
+
+clippy:
+	cargo clippy --workspace --all-targets -- -D warnings
+
+docs:
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+# The broker's core must hold no runtime, socket, clock or OS randomness.
+core:
+	bash .ci/core-is-pure
+
+# The generated codec is what the generator writes.
+codegen:
+	cargo run -q -p rehearsal-mockbroker-codegen -- check
+
+# What a newcomer sees first.
+demo:
+	cargo run --release
+
+bench:
+	cargo bench -p benches
+
+# Long searches: more cases of every property than CI has time for.
+nightly:
+	PROPTEST_CASES=20000 cargo test --workspace --release

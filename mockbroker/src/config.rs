@@ -1,0 +1,106 @@
+//! What a cluster is made of before its first request: brokers, topics, configs, limits, the seed.
+
+use crate::state::configs::InvalidConfig;
+use crate::state::nodes::NodeId;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A cluster to be made.
+#[derive(Debug, Clone)]
+pub struct ClusterConfig {
+    /// Its brokers; at least one.
+    pub nodes: Vec<NodeConfig>,
+    /// Topics that exist from the start.
+    pub topics: Vec<TopicConfig>,
+    /// Broker configs by Kafka's names, e.g. `num.partitions`; the same on every broker.
+    pub configs: BTreeMap<String, String>,
+    /// Where all chance comes from: topic ids, member ids. Equal seeds and requests give equal answers.
+    pub seed: u64,
+}
+
+/// A broker to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeConfig {
+    /// Its id, unique and not negative.
+    pub id: NodeId,
+    /// The host clients are told.
+    pub host: String,
+    /// The port clients are told; a driver that picks a free one sets it later.
+    pub port: u16,
+    /// Its rack.
+    pub rack: Option<String>,
+}
+
+/// A topic to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicConfig {
+    /// Its name.
+    pub name: String,
+    /// How many partitions; `None` takes `num.partitions`.
+    pub partitions: Option<i32>,
+    /// How many replicas of each; `None` takes `default.replication.factor`, or as many as there are brokers up to 3.
+    pub replication_factor: Option<i16>,
+    /// Topic configs by Kafka's names, e.g. `cleanup.policy`.
+    pub configs: BTreeMap<String, String>,
+}
+
+impl TopicConfig {
+    /// A topic with this many partitions and default replication.
+    pub fn new(name: impl Into<String>, partitions: i32) -> Self {
+        Self { name: name.into(), partitions: Some(partitions), replication_factor: None, configs: BTreeMap::new() }
+    }
+}
+
+impl Default for ClusterConfig {
+    /// One broker with id 1, no topics, Kafka's defaults.
+    fn default() -> Self {
+        Self::with_brokers(1)
+    }
+}
+
+impl ClusterConfig {
+    /// `count` brokers with ids from 1, each in a rack of its own.
+    pub fn with_brokers(count: i32) -> Self {
+        let nodes = (1..=count).map(|id| NodeConfig {
+            id: NodeId(id),
+            host: "127.0.0.1".into(),
+            port: 0,
+            rack: Some(format!("rack-{id}")),
+        });
+        Self { nodes: nodes.collect(), topics: Vec::new(), configs: BTreeMap::new(), seed: 0 }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        if self.nodes.is_empty() {
+            return Err(ConfigError::NoBrokers);
+        }
+        let mut ids = BTreeSet::new();
+        for node in &self.nodes {
+            if node.id.0 < 0 || !ids.insert(node.id) {
+                return Err(ConfigError::BrokerId(node.id.0));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why a cluster cannot be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// A cluster needs a broker.
+    #[error("a cluster needs at least one broker; ask for `brokers(1)` or more")]
+    NoBrokers,
+    /// Ids are unique and not negative.
+    #[error("broker id {0} is negative or used twice; give every broker its own id from 0 up")]
+    BrokerId(i32),
+    /// A broker config Kafka would not start with.
+    #[error("broker configuration: {0}")]
+    Config(#[from] InvalidConfig),
+    /// A topic Kafka would not create.
+    #[error("topic '{topic}' cannot be created: {reason}")]
+    Topic {
+        /// Its name.
+        topic: String,
+        /// What Kafka would say.
+        reason: String,
+    },
+}

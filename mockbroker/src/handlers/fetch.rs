@@ -1,0 +1,278 @@
+//! Fetch (1), versions 4–18.
+//!
+//! Does: waits until `min_bytes` are there and answers the moment they are; several batches a partition; byte limits of
+//! request and partition; incremental sessions (KIP-227); leader epochs and divergence (KIP-320, KIP-595); the new
+//! leader in the answer (KIP-951); reads from any replica from version 11 on (KIP-392).
+//! Leaves out: preferred replicas, aborted transactions, quotas.
+//! Differs from Apache Kafka: never sends the cut-off batch at the end of a limit, which clients throw away.
+
+use super::{Answer, named_topic, rack};
+use crate::cluster::Caller;
+use crate::error::{ErrorCode, Reject};
+use crate::state::State;
+use crate::state::fetch_sessions::{Context, FetchKey, NO_SESSION, Seen, Wanted};
+use crate::state::nodes::NodeId;
+use crate::state::topics::Partition;
+use crate::time::{Time, millis};
+use crate::wire::generated::fetch_request::{FetchRequest, FetchTopic, ForgottenTopic};
+use crate::wire::generated::fetch_response::{
+    EpochEndOffset, FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
+};
+use crate::wire::{Records, Response, Str};
+use indexmap::IndexMap;
+
+/// A fetch that waits for bytes.
+#[derive(Debug)]
+pub(crate) struct WaitingFetch {
+    node: NodeId,
+    version: i16,
+    min_bytes: u64,
+    max_bytes: usize,
+    context: Context,
+    wanted: Vec<(FetchKey, Wanted)>,
+}
+
+pub(super) fn fetch(state: &mut State, now: Time, from: &Caller, request: FetchRequest) -> Answer {
+    let by_id = uses_topic_ids(from.version);
+    let session = (request.session_id, request.session_epoch);
+    let wanted = request.topics.into_iter().flat_map(wanted).collect();
+    let forgotten = request.forgotten_topics_data.into_iter().flat_map(forgotten).collect();
+    let (context, wanted) = match state.fetch_sessions.begin(now, from.node, session, by_id, wanted, forgotten) {
+        Ok(begun) => begun,
+        Err(reject) => {
+            return Answer::now(FetchResponse { error_code: reject.code.code(), ..Default::default() });
+        }
+    };
+    let limit = usize::try_from(state.configs.broker_settings().fetch_max_bytes).unwrap_or(0);
+    let waiting = WaitingFetch {
+        node: from.node,
+        version: from.version,
+        min_bytes: u64::try_from(request.min_bytes).unwrap_or(0),
+        max_bytes: usize::try_from(request.max_bytes).unwrap_or(0).min(limit),
+        context,
+        wanted,
+    };
+    let impatient = request.max_wait_ms <= 0;
+    if let Some(response) = resume(state, now, &waiting, impatient) {
+        return Answer::Now(Box::new(response));
+    }
+    Answer::Park {
+        deadline: Some(now + millis(request.max_wait_ms)),
+        partitions: waiting.wanted.iter().filter_map(|(key, _)| partition_name(state, by_id, key)).collect(),
+        waiting: super::Waiting::Fetch(waiting),
+    }
+}
+
+/// The response, if there is enough to answer with: `min_bytes`, or anything a client must hear of at once
+/// (`ReplicaManager.fetchMessages`, `DelayedFetch.tryComplete`).
+pub(crate) fn resume(state: &mut State, now: Time, fetch: &WaitingFetch, time_is_up: bool) -> Option<Response> {
+    if !time_is_up && !fetch.wanted.is_empty() {
+        let mut readable = 0;
+        for (key, wanted) in &fetch.wanted {
+            match look(state, fetch, key, wanted) {
+                Ok(Found::Bytes(bytes)) => readable += bytes.min(u64::try_from(wanted.max_bytes).unwrap_or(0)),
+                Ok(Found::Diverged(_)) | Err(_) => readable = u64::MAX,
+            }
+            if readable >= fetch.min_bytes {
+                break;
+            }
+        }
+        if readable < fetch.min_bytes {
+            return None;
+        }
+    }
+    Some(respond(state, now, fetch).into())
+}
+
+fn respond(state: &mut State, now: Time, fetch: &WaitingFetch) -> FetchResponse {
+    let mut left = fetch.max_bytes;
+    let mut rows = Vec::with_capacity(fetch.wanted.len());
+    let mut anything = false;
+    for (key, wanted) in &fetch.wanted {
+        let row = match read(state, fetch, key, wanted, left, !anything) {
+            Ok(row) => row,
+            Err(reject) => refused(state, fetch, key, &reject),
+        };
+        let bytes = row.records.as_ref().map_or(0, Records::len);
+        left = left.saturating_sub(bytes);
+        anything |= bytes > 0;
+        rows.push((key, *wanted, row));
+    }
+    let session_id = match fetch.context {
+        Context::Sessionless => NO_SESSION,
+        Context::Opening => {
+            let partitions = rows.iter().map(|(key, wanted, row)| ((*key).clone(), *wanted, seen(row)));
+            state.fetch_sessions.open(now, fetch.node, uses_topic_ids(fetch.version), partitions)
+        }
+        Context::Incremental { session_id } => {
+            rows.retain(|(key, _, row)| is_news(state, fetch.node, session_id, key, row));
+            session_id
+        }
+    };
+    let mut response = grouped(rows);
+    response.session_id = session_id;
+    response.node_endpoints = leaders_named(state, &response);
+    response
+}
+
+/// What a look at a partition finds, before anything is read.
+enum Found {
+    /// This many bytes can be read.
+    Bytes(u64),
+    /// The client's last record is not in our log.
+    Diverged(EpochEndOffset),
+}
+
+fn look(state: &State, fetch: &WaitingFetch, key: &FetchKey, wanted: &Wanted) -> Result<Found, Reject> {
+    let partition = readable_partition(state, fetch, key)?;
+    partition.check_leader_epoch(wanted.current_leader_epoch)?;
+    if let Some(diverged) = diverging(partition, wanted) {
+        return Ok(Found::Diverged(diverged));
+    }
+    if !partition.log.contains_position(wanted.fetch_offset) {
+        return Err(ErrorCode::OffsetOutOfRange.into());
+    }
+    Ok(Found::Bytes(partition.log.readable_bytes(wanted.fetch_offset, partition.log.high_watermark())))
+}
+
+fn read(
+    state: &State,
+    fetch: &WaitingFetch,
+    key: &FetchKey,
+    wanted: &Wanted,
+    left: usize,
+    at_least_one: bool,
+) -> Result<PartitionData, Reject> {
+    let found = look(state, fetch, key, wanted)?;
+    let log = &readable_partition(state, fetch, key)?.log;
+    let mut row = PartitionData {
+        partition_index: key.index,
+        high_watermark: log.high_watermark(),
+        last_stable_offset: log.last_stable_offset(),
+        log_start_offset: log.start_offset(),
+        records: Some(Records::default()),
+        aborted_transactions: None,
+        ..Default::default()
+    };
+    match found {
+        Found::Diverged(diverging_epoch) => row.diverging_epoch = diverging_epoch,
+        Found::Bytes(_) => {
+            let max_bytes = usize::try_from(wanted.max_bytes).unwrap_or(0).min(left);
+            let slice = log.read(wanted.fetch_offset, log.high_watermark(), max_bytes, at_least_one);
+            row.records = Some(slice.chunks.into_iter().collect());
+        }
+    }
+    Ok(row)
+}
+
+/// The partition, if this broker may be read from: its leader, or from version 11 on any of its replicas.
+fn readable_partition<'a>(state: &'a State, fetch: &WaitingFetch, key: &FetchKey) -> Result<&'a Partition, Reject> {
+    let by_id = uses_topic_ids(fetch.version);
+    let name = named_topic(state, by_id, key.topic_id, &Str::from(key.topic.as_str()))?;
+    let partition = state.topics.partition(&name, key.index)?;
+    let leads = partition.leader == Some(fetch.node);
+    let follows = fetch.version >= 11 && partition.leader.is_some() && partition.isr.contains(&fetch.node);
+    if leads || follows { Ok(partition) } else { Err(ErrorCode::NotLeaderOrFollower.into()) }
+}
+
+/// Where the client's log parts from ours, if it does (KIP-595's truncation on fetch).
+fn diverging(partition: &Partition, wanted: &Wanted) -> Option<EpochEndOffset> {
+    if wanted.last_fetched_epoch < 0 {
+        return None;
+    }
+    let log = &partition.log;
+    let (epoch, end_offset) =
+        log.epochs().end_offset_for(wanted.last_fetched_epoch, log.end_offset()).unwrap_or((-1, -1));
+    let parted = epoch < wanted.last_fetched_epoch || end_offset < wanted.fetch_offset;
+    parted.then_some(EpochEndOffset { epoch, end_offset })
+}
+
+fn refused(state: &State, fetch: &WaitingFetch, key: &FetchKey, reject: &Reject) -> PartitionData {
+    let mut row = PartitionData {
+        partition_index: key.index,
+        error_code: reject.code.code(),
+        high_watermark: -1,
+        last_stable_offset: -1,
+        log_start_offset: -1,
+        records: Some(Records::default()),
+        aborted_transactions: None,
+        ..Default::default()
+    };
+    let moved = matches!(reject.code, ErrorCode::NotLeaderOrFollower | ErrorCode::FencedLeaderEpoch);
+    if moved
+        && fetch.version >= 16
+        && let Some((topic, index)) = partition_name(state, uses_topic_ids(fetch.version), key)
+        && let Ok(partition) = state.topics.partition(&topic, index)
+    {
+        row.current_leader = LeaderIdAndEpoch {
+            leader_id: partition.leader.map_or(-1, |node| node.0),
+            leader_epoch: partition.leader_epoch,
+        };
+    }
+    row
+}
+
+fn leaders_named(state: &State, response: &FetchResponse) -> Vec<NodeEndpoint> {
+    let rows = response.responses.iter().flat_map(|topic| &topic.partitions);
+    let leaders: std::collections::BTreeSet<_> = rows.map(|row| NodeId(row.current_leader.leader_id)).collect();
+    let nodes = leaders.into_iter().filter_map(|id| state.nodes.get(id));
+    nodes
+        .map(|node| NodeEndpoint {
+            node_id: node.id.0,
+            host: Str::from(node.host.as_str()),
+            port: i32::from(node.port),
+            rack: rack(node),
+        })
+        .collect()
+}
+
+fn is_news(state: &mut State, node: NodeId, session_id: i32, key: &FetchKey, row: &PartitionData) -> bool {
+    let has_data = row.records.as_ref().is_some_and(|records| !records.is_empty());
+    let changed = state.fetch_sessions.tell(node, session_id, key, seen(row), has_data);
+    changed || row.error_code != 0 || row.diverging_epoch != EpochEndOffset::default()
+}
+
+fn seen(row: &PartitionData) -> Seen {
+    Seen { high_watermark: row.high_watermark, log_start_offset: row.log_start_offset }
+}
+
+fn grouped(rows: Vec<(&FetchKey, Wanted, PartitionData)>) -> FetchResponse {
+    let mut topics: IndexMap<(crate::wire::Uuid, &str), Vec<PartitionData>> = IndexMap::new();
+    for (key, _, row) in rows {
+        topics.entry((key.topic_id, key.topic.as_str())).or_default().push(row);
+    }
+    let responses = topics.into_iter().map(|((topic_id, topic), partitions)| FetchableTopicResponse {
+        topic: Str::from(topic),
+        topic_id,
+        partitions,
+    });
+    FetchResponse { responses: responses.collect(), ..Default::default() }
+}
+
+fn wanted(topic: FetchTopic) -> impl Iterator<Item = (FetchKey, Wanted)> {
+    let (topic_id, name) = (topic.topic_id, topic.topic);
+    topic.partitions.into_iter().map(move |partition| {
+        let key = FetchKey { topic_id, topic: name.to_string(), index: partition.partition };
+        let wanted = Wanted {
+            fetch_offset: partition.fetch_offset,
+            max_bytes: partition.partition_max_bytes,
+            current_leader_epoch: partition.current_leader_epoch,
+            last_fetched_epoch: partition.last_fetched_epoch,
+        };
+        (key, wanted)
+    })
+}
+
+fn forgotten(topic: ForgottenTopic) -> impl Iterator<Item = FetchKey> {
+    let (topic_id, name) = (topic.topic_id, topic.topic);
+    topic.partitions.into_iter().map(move |index| FetchKey { topic_id, topic: name.to_string(), index })
+}
+
+fn uses_topic_ids(version: i16) -> bool {
+    version >= 13
+}
+
+fn partition_name(state: &State, by_id: bool, key: &FetchKey) -> Option<(String, i32)> {
+    let topic = if by_id { state.topics.name_of(key.topic_id)?.to_owned() } else { key.topic.clone() };
+    Some((topic, key.index))
+}

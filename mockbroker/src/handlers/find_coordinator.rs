@@ -1,0 +1,65 @@
+//! FindCoordinator (10), versions 0–6.
+//!
+//! Does: the broker that leads the key's partition of the groups' or transactions' internal topic; several keys at once
+//! from version 4 on (KIP-699).
+//! Leaves out: share coordinators.
+//! Differs from Apache Kafka: the internal topic is there the moment it is first asked for, so nobody has to ask twice.
+
+use super::Answer;
+use crate::cluster::Caller;
+use crate::error::{ErrorCode, Reject};
+use crate::state::State;
+use crate::state::nodes::Node;
+use crate::state::topics::{OFFSETS_TOPIC, TRANSACTIONS_TOPIC};
+use crate::time::Time;
+use crate::wire::Str;
+use crate::wire::generated::find_coordinator_request::FindCoordinatorRequest;
+use crate::wire::generated::find_coordinator_response::{Coordinator, FindCoordinatorResponse};
+
+pub(super) fn find_coordinator(state: &mut State, _: Time, from: &Caller, request: FindCoordinatorRequest) -> Answer {
+    let key_type = request.key_type;
+    if from.version >= 4 {
+        let rows = request.coordinator_keys.into_iter().map(|key| row(find(state, key_type, &key), key));
+        return Answer::now(FindCoordinatorResponse { coordinators: rows.collect(), ..Default::default() });
+    }
+    let one = row(find(state, key_type, &request.key), request.key);
+    Answer::now(FindCoordinatorResponse {
+        error_code: one.error_code,
+        error_message: one.error_message,
+        node_id: one.node_id,
+        host: one.host,
+        port: one.port,
+        ..Default::default()
+    })
+}
+
+fn find(state: &mut State, key_type: i8, key: &str) -> Result<Node, Reject> {
+    let topic = match key_type {
+        0 => OFFSETS_TOPIC,
+        1 => TRANSACTIONS_TOPIC,
+        _ => return Err(ErrorCode::InvalidRequest.into()),
+    };
+    let id = state.coordinator(topic, key)?;
+    state.nodes.get(id).cloned().ok_or_else(|| ErrorCode::CoordinatorNotAvailable.into())
+}
+
+fn row(found: Result<Node, Reject>, key: Str) -> Coordinator {
+    match found {
+        Ok(node) => Coordinator {
+            key,
+            node_id: node.id.0,
+            host: Str::from(node.host.as_str()),
+            port: i32::from(node.port),
+            error_code: 0,
+            error_message: None,
+        },
+        Err(reject) => Coordinator {
+            key,
+            node_id: -1,
+            host: Str::default(),
+            port: -1,
+            error_code: reject.code.code(),
+            error_message: super::message(&reject),
+        },
+    }
+}

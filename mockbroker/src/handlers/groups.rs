@@ -1,0 +1,23 @@
+//! What the handlers of groups have in common.
+
+use crate::cluster::Caller;
+use crate::error::{ErrorCode, Reject};
+use crate::state::State;
+use crate::wire::Str;
+
+/// Refuses unless the group has a name and the broker that was asked coordinates it.
+pub(super) fn coordinated(state: &State, from: &Caller, group: &str) -> Result<(), Reject> {
+    if group.is_empty() {
+        return Err(ErrorCode::InvalidGroupId.into());
+    }
+    state.check_coordinator(from.node, group)
+}
+
+/// The code of a result without a value.
+pub(super) fn code<E: Into<Reject>>(result: Result<(), E>) -> i16 {
+    result.err().map_or(ErrorCode::None, |error| error.into().code).code()
+}
+
+pub(super) fn optional(text: Option<String>) -> Option<Str> {
+    text.map(Str::from)
+}

@@ -1,0 +1,115 @@
+//! Metadata (3), versions 0–13.
+//!
+//! Does: brokers that run, the controller, topics by name or id or all, leaders, replicas, in-sync and offline
+//! replicas, epochs; creates topics on demand where client and broker allow it.
+//! Leaves out: nothing.
+//! Differs from Apache Kafka: none known.
+
+use super::{Answer, CLUSTER_OPERATIONS, NO_OPERATIONS, TOPIC_OPERATIONS, ids, rack};
+use crate::cluster::Caller;
+use crate::error::{ErrorCode, Reject};
+use crate::state::topics::{self, Partition, Topic};
+use crate::state::{NewTopic, State};
+use crate::time::Time;
+use crate::wire::generated::metadata_request::{MetadataRequest, MetadataRequestTopic};
+use crate::wire::generated::metadata_response::{
+    MetadataResponse, MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+};
+use crate::wire::{Str, Uuid};
+
+pub(super) fn metadata(state: &mut State, _: Time, from: &Caller, request: MetadataRequest) -> Answer {
+    let operations = request.include_topic_authorized_operations;
+    let may_create =
+        (from.version < 4 || request.allow_auto_topic_creation) && state.configs.broker_settings().auto_create_topics;
+    let topics = match asked(from, request.topics) {
+        None => state.topics.iter().map(|topic| found(state, topic, operations)).collect(),
+        // Versions 10 and 11 have the field for an id but answer by name only.
+        Some(asked) if from.version < 12 && asked.iter().any(|topic| topic.name.is_none()) => {
+            let refused = |topic: MetadataRequestTopic| {
+                missing(Some(topic.name.unwrap_or_default()), topic.topic_id, ErrorCode::InvalidRequest)
+            };
+            asked.into_iter().map(refused).collect()
+        }
+        Some(asked) => asked.into_iter().map(|topic| one(state, topic, may_create, operations)).collect(),
+    };
+    Answer::now(MetadataResponse {
+        brokers: state
+            .nodes
+            .running()
+            .map(|node| MetadataResponseBroker {
+                node_id: node.id.0,
+                host: Str::from(node.host.as_str()),
+                port: i32::from(node.port),
+                rack: rack(node),
+            })
+            .collect(),
+        cluster_id: Some(Str::from(state.cluster_id.as_str())),
+        controller_id: state.nodes.controller().map_or(-1, |node| node.0),
+        topics,
+        cluster_authorized_operations: if request.include_cluster_authorized_operations {
+            CLUSTER_OPERATIONS
+        } else {
+            NO_OPERATIONS
+        },
+        ..Default::default()
+    })
+}
+
+/// In version 0 an empty list asks for everything, later ones say null.
+fn asked(from: &Caller, topics: Option<Vec<MetadataRequestTopic>>) -> Option<Vec<MetadataRequestTopic>> {
+    topics.filter(|topics| from.version > 0 || !topics.is_empty())
+}
+
+fn one(state: &mut State, asked: MetadataRequestTopic, may_create: bool, operations: bool) -> MetadataResponseTopic {
+    let name = match &asked.name {
+        Some(name) => name.clone(),
+        None => match state.topics.name_of(asked.topic_id) {
+            Some(name) => Str::from(name),
+            None => return missing(None, asked.topic_id, ErrorCode::UnknownTopicId),
+        },
+    };
+    if let Some(topic) = state.topics.get(&name) {
+        return found(state, topic, operations);
+    }
+    let reject = if may_create { create(state, &name) } else { topics::check_name(&name) };
+    let code = reject.map_or_else(|reject| reject.code, |()| ErrorCode::UnknownTopicOrPartition);
+    missing(Some(name), Uuid::ZERO, code)
+}
+
+/// Creates the topic; the client hears of it when it asks again, as with Kafka, whose controller needs a moment.
+fn create(state: &mut State, name: &str) -> Result<(), Reject> {
+    if topics::is_internal(name) {
+        return state.coordinator(name, "").map(|_| ());
+    }
+    let new = NewTopic { name: name.to_owned(), ..Default::default() };
+    state.create_topic(&new, false).map(|_| ())
+}
+
+fn missing(name: Option<Str>, topic_id: Uuid, code: ErrorCode) -> MetadataResponseTopic {
+    MetadataResponseTopic { error_code: code.code(), name, topic_id, ..Default::default() }
+}
+
+fn found(state: &State, topic: &Topic, operations: bool) -> MetadataResponseTopic {
+    let partitions = topic.partitions.iter().enumerate();
+    MetadataResponseTopic {
+        name: Some(Str::from(topic.name.as_str())),
+        topic_id: topic.id,
+        is_internal: topic.is_internal(),
+        partitions: partitions.map(|(index, partition)| row(state, index as i32, partition)).collect(),
+        topic_authorized_operations: if operations { TOPIC_OPERATIONS } else { NO_OPERATIONS },
+        ..Default::default()
+    }
+}
+
+fn row(state: &State, index: i32, partition: &Partition) -> MetadataResponsePartition {
+    let code = if partition.leader.is_none() { ErrorCode::LeaderNotAvailable } else { ErrorCode::None };
+    MetadataResponsePartition {
+        error_code: code.code(),
+        partition_index: index,
+        leader_id: partition.leader.map_or(-1, |node| node.0),
+        leader_epoch: partition.leader_epoch,
+        replica_nodes: ids(&partition.replicas),
+        isr_nodes: ids(&partition.isr),
+        offline_replicas: partition.offline_replicas(&state.nodes).map(|node| node.0).collect(),
+    }
+}

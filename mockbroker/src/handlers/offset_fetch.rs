@@ -1,0 +1,145 @@
+//! OffsetFetch (9), versions 1–10.
+//!
+//! Does: committed offsets of named partitions or of all; −1 where there is none, also for a group never seen; several
+//! groups at once from version 8 on (KIP-709); topics by id from version 10 on (KIP-848).
+//! Leaves out: offsets of open transactions, so `require_stable` has nothing to hold back.
+//! Differs from Apache Kafka: none known.
+
+use super::Answer;
+use crate::cluster::Caller;
+use crate::error::{ErrorCode, Reject};
+use crate::state::State;
+use crate::state::groups::CommittedOffset;
+use crate::time::Time;
+use crate::wire::generated::offset_fetch_request::{
+    OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopics,
+};
+use crate::wire::generated::offset_fetch_response::{
+    OffsetFetchResponse, OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
+    OffsetFetchResponseTopic, OffsetFetchResponseTopics,
+};
+use crate::wire::{Str, Uuid};
+
+/// The first version with an error code for the whole group.
+const GROUP_ERROR_FROM: i16 = 2;
+/// The first version that asks for several groups.
+const SEVERAL_FROM: i16 = 8;
+/// The first version that names topics by id.
+const TOPIC_IDS_FROM: i16 = 10;
+const NO_OFFSET: i64 = -1;
+
+pub(super) fn offset_fetch(state: &mut State, _: Time, from: &Caller, request: OffsetFetchRequest) -> Answer {
+    if from.version >= SEVERAL_FROM {
+        let groups = request.groups.into_iter().map(|group| one_group(state, from, group));
+        return Answer::now(OffsetFetchResponse { groups: groups.collect(), ..Default::default() });
+    }
+    let one = one_group(state, from, only_group(request));
+    Answer::now(OffsetFetchResponse {
+        topics: one.topics.into_iter().map(before_several).collect(),
+        error_code: one.error_code,
+        ..Default::default()
+    })
+}
+
+/// A request for one group in the form of one for several.
+fn only_group(request: OffsetFetchRequest) -> OffsetFetchRequestGroup {
+    let topics = request.topics.map(|topics| {
+        let topics = topics.into_iter().map(|topic| OffsetFetchRequestTopics {
+            name: topic.name,
+            topic_id: Uuid::ZERO,
+            partition_indexes: topic.partition_indexes,
+        });
+        topics.collect()
+    });
+    OffsetFetchRequestGroup { group_id: request.group_id, topics, ..Default::default() }
+}
+
+/// An answer's topic in the form from before there were several groups.
+fn before_several(topic: OffsetFetchResponseTopics) -> OffsetFetchResponseTopic {
+    let partitions = topic.partitions.into_iter().map(|partition| OffsetFetchResponsePartition {
+        partition_index: partition.partition_index,
+        committed_offset: partition.committed_offset,
+        committed_leader_epoch: partition.committed_leader_epoch,
+        metadata: partition.metadata,
+        error_code: partition.error_code,
+    });
+    OffsetFetchResponseTopic { name: topic.name, partitions: partitions.collect() }
+}
+
+fn one_group(state: &State, from: &Caller, group: OffsetFetchRequestGroup) -> OffsetFetchResponseGroup {
+    // Unlike most requests of groups, this one may have an empty group id.
+    let topics = match (state.check_coordinator(from.node, &group.group_id), group.topics) {
+        (Ok(()), None) => all_topics(state, from, &group.group_id),
+        (Ok(()), Some(topics)) => named_topics(state, from, &group.group_id, topics),
+        (Err(reject), Some(topics)) if from.version < GROUP_ERROR_FROM => {
+            topics.into_iter().map(|topic| refused(topic, reject.code)).collect()
+        }
+        (Err(reject), _) => {
+            let error_code = reject.code.code();
+            return OffsetFetchResponseGroup { group_id: group.group_id, error_code, ..Default::default() };
+        }
+    };
+    OffsetFetchResponseGroup { group_id: group.group_id, topics, error_code: 0 }
+}
+
+/// Everything the group has committed, except, where topics are named by id, for topics that are gone.
+fn all_topics(state: &State, from: &Caller, group: &str) -> Vec<OffsetFetchResponseTopics> {
+    let topics = state.groups.offsets(group).map(|(name, offsets)| OffsetFetchResponseTopics {
+        name: Str::from(name),
+        topic_id: state.topics.get(name).map(|topic| topic.id).unwrap_or_default(),
+        partitions: offsets.iter().map(|(index, committed)| row(*index, Some(committed))).collect(),
+    });
+    topics.filter(|topic| from.version < TOPIC_IDS_FROM || !topic.topic_id.is_zero()).collect()
+}
+
+/// What the group has committed for these topics. Topics whose id is unknown come last, as Kafka puts them.
+fn named_topics(
+    state: &State,
+    from: &Caller,
+    group: &str,
+    topics: Vec<OffsetFetchRequestTopics>,
+) -> Vec<OffsetFetchResponseTopics> {
+    let (mut found, mut unknown) = (Vec::with_capacity(topics.len()), Vec::new());
+    for topic in topics {
+        match name(state, from, &topic) {
+            Ok(name) => found.push(one_topic(state, group, name, topic)),
+            Err(reject) => unknown.push(refused(topic, reject.code)),
+        }
+    }
+    found.append(&mut unknown);
+    found
+}
+
+fn name(state: &State, from: &Caller, topic: &OffsetFetchRequestTopics) -> Result<Str, Reject> {
+    if from.version < TOPIC_IDS_FROM {
+        return Ok(topic.name.clone());
+    }
+    Ok(state.topics.name_of(topic.topic_id).map(Str::from).ok_or(ErrorCode::UnknownTopicId)?)
+}
+
+fn one_topic(state: &State, group: &str, name: Str, topic: OffsetFetchRequestTopics) -> OffsetFetchResponseTopics {
+    let offset = |index| state.groups.offset(group, &name, topic.topic_id, index);
+    let partitions = topic.partition_indexes.iter().map(|index| row(*index, offset(*index))).collect();
+    OffsetFetchResponseTopics { name, topic_id: topic.topic_id, partitions }
+}
+
+fn row(partition_index: i32, committed: Option<&CommittedOffset>) -> OffsetFetchResponsePartitions {
+    let row = OffsetFetchResponsePartitions { partition_index, committed_offset: NO_OFFSET, ..Default::default() };
+    match committed {
+        None => row,
+        Some(committed) => OffsetFetchResponsePartitions {
+            committed_offset: committed.offset,
+            committed_leader_epoch: committed.leader_epoch,
+            metadata: Some(Str::from(committed.metadata.as_str())),
+            ..row
+        },
+    }
+}
+
+fn refused(topic: OffsetFetchRequestTopics, code: ErrorCode) -> OffsetFetchResponseTopics {
+    let rows = topic
+        .partition_indexes
+        .iter()
+        .map(|index| OffsetFetchResponsePartitions { error_code: code.code(), ..row(*index, None) });
+    OffsetFetchResponseTopics { partitions: rows.collect(), name: topic.name, topic_id: topic.topic_id }
+}

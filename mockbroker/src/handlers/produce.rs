@@ -1,0 +1,319 @@
+//! Produce (0), versions 3–13.
+//!
+//! Does: appends at once; checks leader, size, checksum, header, every record, timestamps, in-sync replicas, producer
+//! epoch and sequence; recompresses and stamps where the topic's config demands it; `acks` 0, 1 and −1.
+//! Leaves out: transactions; `timeout_ms` (nothing to wait for: followers copy at once).
+//! Differs from Apache Kafka: none known.
+
+use super::{Answer, message, named_topic, rack};
+use crate::cluster::Caller;
+use crate::error::{ErrorCode, Reject};
+use crate::state::State;
+use crate::state::configs::{Compression, TopicSettings};
+use crate::state::producers::Admission;
+use crate::state::topics;
+use crate::time::Time;
+use crate::wire::batch::{self, BatchBuilder, BatchError, BatchHeader, TimestampType};
+use crate::wire::compression::Codec;
+use crate::wire::generated::produce_request::{PartitionProduceData, ProduceRequest};
+use crate::wire::generated::produce_response::{
+    BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, ProduceResponse,
+    TopicProduceResponse,
+};
+use crate::wire::{Records, Str};
+use bytes::Bytes;
+use std::collections::BTreeSet;
+
+/// The client id that may write to internal topics, as in Kafka.
+const ADMIN_CLIENT: &str = "__admin_client";
+/// The first version whose clients know Zstandard.
+const ZSTD_FROM: i16 = 7;
+
+pub(super) fn produce(state: &mut State, now: Time, from: &Caller, request: ProduceRequest) -> Answer {
+    let mut refusals = Vec::new();
+    let mut leaders = BTreeSet::new();
+    let mut responses = Vec::with_capacity(request.topic_data.len());
+    for topic in request.topic_data {
+        let name = named_topic(state, from.version >= 13, topic.topic_id, &topic.name);
+        let mut rows = Vec::with_capacity(topic.partition_data.len());
+        for partition in topic.partition_data {
+            let index = partition.index;
+            let appended = name
+                .clone()
+                .map_err(Refusal::from)
+                .and_then(|name| append_one(state, now, from, request.acks, &name, partition));
+            rows.push(match appended {
+                Ok(appended) => accepted(index, appended),
+                Err(refusal) => {
+                    refusals.push(refusal.reject.clone());
+                    let row = refused(index, refusal);
+                    match &name {
+                        Ok(name) if from.version >= 10 => with_leader(state, name, row, &mut leaders),
+                        _ => row,
+                    }
+                }
+            });
+        }
+        responses.push(TopicProduceResponse { name: topic.name, topic_id: topic.topic_id, partition_responses: rows });
+    }
+    if request.acks == 0 {
+        // A client that wants no answers learns of a failure only by losing its connection.
+        return match refusals.first() {
+            None => Answer::Nothing,
+            Some(reject) => {
+                Answer::Close(format!("produce with acks=0 from client '{}' failed: {reject}", from.client_id))
+            }
+        };
+    }
+    let node_endpoints = leaders.into_iter().filter_map(|id| state.nodes.get(id)).map(|node| NodeEndpoint {
+        node_id: node.id.0,
+        host: Str::from(node.host.as_str()),
+        port: i32::from(node.port),
+        rack: rack(node),
+    });
+    Answer::now(ProduceResponse { responses, node_endpoints: node_endpoints.collect(), ..Default::default() })
+}
+
+/// What a client is told of an accepted batch.
+struct Appended {
+    base_offset: i64,
+    log_append_time_ms: i64,
+    log_start_offset: i64,
+}
+
+/// What a client is told of a refused one.
+struct Refusal {
+    reject: Reject,
+    log_start_offset: i64,
+    records: Vec<(i32, &'static str)>,
+}
+
+impl From<Reject> for Refusal {
+    fn from(reject: Reject) -> Self {
+        Self { reject, log_start_offset: -1, records: Vec::new() }
+    }
+}
+
+impl From<ErrorCode> for Refusal {
+    fn from(code: ErrorCode) -> Self {
+        Reject::from(code).into()
+    }
+}
+
+fn append_one(
+    state: &mut State,
+    now: Time,
+    from: &Caller,
+    acks: i16,
+    topic: &str,
+    data: PartitionProduceData,
+) -> Result<Appended, Refusal> {
+    let bytes = one_batch(from.version, data.records.unwrap_or_default())?;
+    if !matches!(acks, -1..=1) {
+        return Err(ErrorCode::InvalidRequiredAcks.into());
+    }
+    if topics::is_internal(topic) && from.client_id.as_str() != ADMIN_CLIENT {
+        let message = format!("'{topic}' belongs to Kafka itself; clients cannot write to it");
+        return Err(Reject::new(ErrorCode::InvalidTopicException, message).into());
+    }
+    let settings = state.topics.get(topic).map(|topic| topic.settings).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let partition = state.topics.led_by(from.node, topic, data.index)?;
+    if acks == -1 && partition.isr.len() < (settings.min_insync_replicas as usize).min(partition.replicas.len()) {
+        let message = format!(
+            "{} of {} replicas are in sync, and min.insync.replicas is {}",
+            partition.isr.len(),
+            partition.replicas.len(),
+            settings.min_insync_replicas
+        );
+        return Err(Reject::new(ErrorCode::NotEnoughReplicas, message).into());
+    }
+    let header = check_batch(&bytes, &settings)?;
+    let log_start_offset = partition.log.start_offset();
+    let checked =
+        check_records(now, &header, &bytes, &settings).map_err(|refusal| Refusal { log_start_offset, ..refusal })?;
+    let admission = partition.producers.admit(&header).map_err(|reject| Refusal {
+        reject,
+        log_start_offset,
+        records: Vec::new(),
+    })?;
+    if let Admission::Duplicate(stored) = admission {
+        return Ok(Appended {
+            base_offset: stored.base_offset,
+            log_append_time_ms: stored.timestamp,
+            log_start_offset,
+        });
+    }
+    let append_time = (settings.timestamp_type == TimestampType::LogAppendTime).then(|| now.as_millis());
+    let stored = partition.log.append(&checked, partition.leader_epoch, append_time).clone();
+    partition.producers.remember(&stored, now);
+    let end_offset = partition.log.end_offset();
+    partition.log.advance_high_watermark(end_offset);
+    state.partition_changed(topic, data.index);
+    Ok(Appended { base_offset: stored.base_offset, log_append_time_ms: append_time.unwrap_or(-1), log_start_offset })
+}
+
+/// The one batch a partition may carry since version 3 (`ProduceRequest.validateRecords`).
+fn one_batch(version: i16, records: Records) -> Result<Bytes, Reject> {
+    let invalid = |what: &'static str| Err(Reject::new(ErrorCode::InvalidRecord, what));
+    let bytes = records.to_bytes();
+    let size = match whole_batch(&bytes)? {
+        Some(size) => size,
+        None => return invalid("there is no whole record batch for this partition"),
+    };
+    if bytes[16] != 2 {
+        return invalid("record batches must have magic 2");
+    }
+    let codec = bytes[22] & 0x07; // the low byte of the attributes; `whole_batch` saw to the size
+    if i16::from(codec) == Codec::Zstd.id() && version < ZSTD_FROM {
+        let message = "clients before Produce version 7 cannot read Zstandard, so they must not write it";
+        return Err(Reject::new(ErrorCode::UnsupportedCompressionType, message));
+    }
+    if whole_batch(&bytes[size..])?.is_some() {
+        return invalid("there is more than one record batch for this partition");
+    }
+    Ok(bytes.slice(..size))
+}
+
+/// The size of the batch at the front of `bytes`; `None` when it is not whole (`ByteBufferLogInputStream`).
+fn whole_batch(bytes: &[u8]) -> Result<Option<usize>, Reject> {
+    let Some(length) = bytes.get(8..batch::LOG_OVERHEAD).and_then(|length| length.first_chunk::<4>()) else {
+        return Ok(None);
+    };
+    let corrupt = |what: String| Err(Reject::new(ErrorCode::CorruptMessage, what));
+    let length = i32::from_be_bytes(*length);
+    if length < 14 {
+        return corrupt(format!("a record batch claims {length} bytes, less than any batch has"));
+    }
+    match bytes.get(16) {
+        None => return Ok(None),
+        Some(0..=2) => {}
+        Some(magic) => return corrupt(format!("there is no record format with magic {magic}")),
+    }
+    let size = batch::LOG_OVERHEAD + length as usize;
+    if bytes[16] == 2 && size < batch::HEADER_LEN && bytes.len() >= size {
+        return corrupt(format!("a record batch of {size} bytes is shorter than its header"));
+    }
+    Ok((bytes.len() >= size).then_some(size))
+}
+
+/// What is checked before offsets are assigned (`UnifiedLog.analyzeAndValidateRecords`).
+fn check_batch(bytes: &[u8], settings: &TopicSettings) -> Result<BatchHeader, Reject> {
+    let header = BatchHeader::parse(bytes).map_err(corrupt)?;
+    if header.base_offset != 0 {
+        let message = format!("the base offset of a produced batch must be 0, not {}", header.base_offset);
+        return Err(Reject::new(ErrorCode::InvalidRecord, message));
+    }
+    if header.size > settings.max_message_bytes as usize {
+        let message =
+            format!("a batch of {} bytes exceeds max.message.bytes, {}", header.size, settings.max_message_bytes);
+        return Err(Reject::new(ErrorCode::MessageTooLarge, message));
+    }
+    batch::check_crc(&header, bytes).map_err(corrupt)?;
+    Ok(header)
+}
+
+fn corrupt(error: BatchError) -> Reject {
+    Reject::new(ErrorCode::CorruptMessage, error.to_string())
+}
+
+/// What is checked record by record, and the bytes to store (`LogValidator`).
+fn check_records(now: Time, header: &BatchHeader, bytes: &Bytes, settings: &TopicSettings) -> Result<Bytes, Refusal> {
+    let invalid = |what: String| Reject::new(ErrorCode::InvalidRecord, what);
+    let range = i64::from(header.last_offset_delta) + 1;
+    if range <= 0 || header.records_count <= 0 || range != i64::from(header.records_count) {
+        let message = format!("a batch of {} records spans {range} offsets", header.records_count);
+        return Err(invalid(message).into());
+    }
+    if header.is_control() {
+        return Err(invalid("clients cannot write control records".into()).into());
+    }
+    if header.has_producer_id() && header.base_sequence < 0 {
+        return Err(invalid("a batch with a producer id needs a sequence".into()).into());
+    }
+    let source = header.codec().map_err(|error| invalid(error.to_string()))?;
+    let mut rejected = Vec::new();
+    let mut code = ErrorCode::InvalidRecord;
+    let now_ms = now.as_millis();
+    batch::scan(header, bytes, |record| {
+        if settings.cleanup_compact && !record.has_key {
+            rejected.push((record.offset_delta, "a compacted topic needs a key"));
+        }
+        let dated = settings.timestamp_type == TimestampType::CreateTime && record.timestamp != batch::NO_TIMESTAMP;
+        if dated
+            && (now_ms.saturating_sub(record.timestamp) > settings.timestamp_before_max_ms
+                || record.timestamp.saturating_sub(now_ms) > settings.timestamp_after_max_ms)
+        {
+            code = ErrorCode::InvalidTimestamp;
+            rejected.push((record.offset_delta, "the timestamp is too far from the broker's clock"));
+        }
+    })
+    .map_err(|error| invalid(error.to_string()))?;
+    if !rejected.is_empty() {
+        let reject = Reject::new(code, format!("{} of {} records are refused", rejected.len(), header.records_count));
+        return Err(Refusal { reject, log_start_offset: -1, records: rejected });
+    }
+    match target_codec(settings.compression) {
+        Some(target) if target != source => recompress(header, bytes, target).map_err(|error| corrupt(error).into()),
+        _ => Ok(bytes.clone()),
+    }
+}
+
+fn target_codec(compression: Compression) -> Option<Codec> {
+    match compression {
+        Compression::Producer => None,
+        Compression::Uncompressed => Some(Codec::None),
+        Compression::Gzip(_) => Some(Codec::Gzip),
+        Compression::Snappy => Some(Codec::Snappy),
+        Compression::Lz4(_) => Some(Codec::Lz4),
+        Compression::Zstd(_) => Some(Codec::Zstd),
+    }
+}
+
+fn recompress(header: &BatchHeader, bytes: &Bytes, target: Codec) -> Result<Bytes, BatchError> {
+    BatchBuilder::like(header, batch::records(bytes)?).codec(target).build()
+}
+
+fn accepted(index: i32, appended: Appended) -> PartitionProduceResponse {
+    PartitionProduceResponse {
+        index,
+        base_offset: appended.base_offset,
+        log_append_time_ms: appended.log_append_time_ms,
+        log_start_offset: appended.log_start_offset,
+        ..Default::default()
+    }
+}
+
+fn refused(index: i32, refusal: Refusal) -> PartitionProduceResponse {
+    let records = refusal.records.into_iter().map(|(batch_index, what)| BatchIndexAndErrorMessage {
+        batch_index,
+        batch_index_error_message: Some(Str::from(what)),
+    });
+    PartitionProduceResponse {
+        index,
+        error_code: refusal.reject.code.code(),
+        base_offset: -1,
+        log_start_offset: refusal.log_start_offset,
+        record_errors: records.collect(),
+        error_message: message(&refusal.reject),
+        ..Default::default()
+    }
+}
+
+/// Tells a client that asked the wrong broker whom to ask (KIP-951).
+fn with_leader(
+    state: &State,
+    topic: &str,
+    mut row: PartitionProduceResponse,
+    leaders: &mut BTreeSet<crate::state::nodes::NodeId>,
+) -> PartitionProduceResponse {
+    if row.error_code == ErrorCode::NotLeaderOrFollower.code()
+        && let Ok(partition) = state.topics.partition(topic, row.index)
+    {
+        row.current_leader = LeaderIdAndEpoch {
+            leader_id: partition.leader.map_or(-1, |node| node.0),
+            leader_epoch: partition.leader_epoch,
+        };
+        leaders.extend(partition.leader);
+    }
+    row
+}

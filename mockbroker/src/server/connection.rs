@@ -1,0 +1,153 @@
+//! One connection: reads, passes requests on, writes answers.
+
+use super::shared::{Delivery, Shared};
+use crate::error::Violation;
+use crate::session::{Incoming, Session};
+use crate::state::nodes::NodeId;
+use crate::wire::Response;
+use bytes::{Buf, Bytes};
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tracing::{debug, warn};
+
+/// Why a connection ended.
+enum Ended {
+    /// The client went away.
+    Gone,
+    /// The client sent what no conforming client sends.
+    Hostile(Violation),
+    /// The cluster closed it.
+    Closed(String),
+    /// The network failed.
+    Broken(io::Error),
+}
+
+impl From<io::Error> for Ended {
+    fn from(error: io::Error) -> Self {
+        Self::Broken(error)
+    }
+}
+
+impl From<Violation> for Ended {
+    fn from(violation: Violation) -> Self {
+        Self::Hostile(violation)
+    }
+}
+
+/// Serves a connection to a broker until it ends.
+pub(super) async fn serve(node: NodeId, mut stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) {
+    let Ok((conn, mailbox, frame_bytes_max)) = shared.connect(node, format!("/{}", peer.ip())) else { return };
+    let _ = stream.set_nodelay(true); // best effort: without it answers are only slower
+    let (reader, writer) = stream.split();
+    let conversation = Conversation { session: Session::new(frame_bytes_max), reader, writer, mailbox };
+    match conversation.run(|request| shared.handle(conn, request)).await {
+        Ended::Gone => debug!(%peer, %node, "the client disconnected"),
+        Ended::Closed(reason) => debug!(%peer, %node, %reason, "closed"),
+        Ended::Broken(error) => debug!(%peer, %node, %error, "the connection broke"),
+        Ended::Hostile(violation) => warn!(%peer, %node, "closed the connection: {violation}"),
+    }
+    shared.disconnect(conn);
+}
+
+struct Conversation<'a> {
+    session: Session,
+    reader: ReadHalf<'a>,
+    writer: WriteHalf<'a>,
+    mailbox: UnboundedReceiver<Delivery>,
+}
+
+impl Conversation<'_> {
+    async fn run(mut self, handle: impl Fn(Incoming)) -> Ended {
+        loop {
+            if let Err(ended) = self.turn(&handle).await {
+                return ended;
+            }
+        }
+    }
+
+    /// Answers every whole request there is, then reads more.
+    async fn turn(&mut self, handle: &impl Fn(Incoming)) -> Result<(), Ended> {
+        while let Some(request) = self.session.next_request()? {
+            handle(request);
+            let response = self.answer().await?;
+            let chunks = self.session.answer(response.as_deref())?;
+            if !chunks.is_empty() {
+                self.writer.write_all_buf(&mut Chunks::from(chunks)).await?;
+            }
+        }
+        tokio::select! {
+            biased;
+            delivery = self.mailbox.recv() => Err(closed(delivery)),
+            read = self.reader.read_buf(self.session.read_buffer()) => at_least_one(read),
+        }
+    }
+
+    /// Waits for the answer to the request in hand, and notices when the client goes away meanwhile.
+    async fn answer(&mut self) -> Result<Option<Box<Response>>, Ended> {
+        loop {
+            let wants_bytes = self.session.wants_bytes();
+            tokio::select! {
+                biased;
+                delivery = self.mailbox.recv() => match delivery {
+                    Some(Delivery::Answer(response)) => return Ok(response),
+                    other => return Err(closed(other)),
+                },
+                read = self.reader.read_buf(self.session.read_buffer()), if wants_bytes => at_least_one(read)?,
+            }
+        }
+    }
+}
+
+fn closed(delivery: Option<Delivery>) -> Ended {
+    match delivery {
+        Some(Delivery::Close(reason)) => Ended::Closed(reason),
+        Some(Delivery::Answer(_)) => Ended::Hostile(Violation::new("an answer came without a request")),
+        None => Ended::Closed("the cluster forgot this connection".into()),
+    }
+}
+
+fn at_least_one(read: io::Result<usize>) -> Result<(), Ended> {
+    if read? == 0 { Err(Ended::Gone) } else { Ok(()) }
+}
+
+/// An answer in pieces, written with one system call where the system can.
+struct Chunks(VecDeque<Bytes>);
+
+impl From<Vec<Bytes>> for Chunks {
+    fn from(chunks: Vec<Bytes>) -> Self {
+        Self(chunks.into_iter().filter(|chunk| !chunk.is_empty()).collect())
+    }
+}
+
+impl Buf for Chunks {
+    fn remaining(&self) -> usize {
+        self.0.iter().map(Bytes::len).sum()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.0.front().map_or(&[], |chunk| chunk)
+    }
+
+    fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let filled = slices.iter_mut().zip(&self.0).map(|(slice, chunk)| *slice = IoSlice::new(chunk));
+        filled.count()
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        while let Some(front) = self.0.front_mut() {
+            if count < front.len() {
+                front.advance(count);
+                return;
+            }
+            count -= front.len();
+            self.0.pop_front();
+        }
+        assert_eq!(count, 0, "advanced past the end of an answer");
+    }
+}

@@ -1,0 +1,397 @@
+//! Nouns: what the cluster knows. No request or response type appears here, so that it can be read and tested
+//! without knowing the protocol.
+
+pub mod configs;
+pub mod fetch_sessions;
+pub mod groups;
+pub mod log;
+pub mod nodes;
+pub mod producers;
+pub mod topics;
+
+use crate::config::{ClusterConfig, ConfigError, TopicConfig};
+use crate::error::{ErrorCode, Reject};
+use crate::parked::PartitionName;
+use crate::time::{Time, millis};
+use crate::wire::Uuid;
+use configs::{BrokerSettings, Configs};
+use fetch_sessions::FetchSessions;
+use groups::Groups;
+use nodes::{Node, NodeId, Nodes};
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use std::collections::{BTreeMap, BTreeSet};
+use topics::{OFFSETS_TOPIC, Topics};
+
+/// Everything a cluster knows.
+#[derive(Debug)]
+pub struct State {
+    /// The cluster's id, 22 characters of base64.
+    pub cluster_id: String,
+    /// The brokers.
+    pub nodes: Nodes,
+    /// Topics, partitions and their logs.
+    pub topics: Topics,
+    /// Broker, topic and group configs.
+    pub configs: Configs,
+    /// Consumer groups and their offsets.
+    pub groups: Groups,
+    /// Incremental fetch sessions.
+    pub fetch_sessions: FetchSessions,
+    /// The cluster's only source of chance.
+    pub rng: SmallRng,
+    next_producer_id: i64,
+    changed: BTreeSet<PartitionName>,
+}
+
+/// A topic as it was created.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreatedTopic {
+    /// Its id.
+    pub id: Uuid,
+    /// How many partitions it has.
+    pub partitions: i32,
+    /// How many replicas each has.
+    pub replication_factor: i16,
+}
+
+/// A topic asked for; −1 and `None` take the broker's defaults.
+#[derive(Debug, Clone, Default)]
+pub struct NewTopic {
+    /// Its name.
+    pub name: String,
+    /// How many partitions.
+    pub partitions: Option<i32>,
+    /// How many replicas of each.
+    pub replication_factor: Option<i16>,
+    /// Replicas by partition, instead of the two numbers above.
+    pub assignment: Option<Vec<Vec<NodeId>>>,
+    /// Its configs; a null value is an error of the client's.
+    pub configs: Vec<(String, Option<String>)>,
+}
+
+impl State {
+    /// The state of a new cluster.
+    pub fn new(config: &ClusterConfig) -> Result<Self, ConfigError> {
+        config.check()?;
+        let mut rng = SmallRng::seed_from_u64(config.seed);
+        let mut configs = Configs::new(config.configs.clone())?;
+        for node in &config.nodes {
+            let rack = node.rack.iter().map(|rack| ("broker.rack".to_owned(), rack.clone()));
+            configs.introduce(node.id.0, rack.collect())?;
+        }
+        let groups = Groups::new(group_settings(configs.broker_settings()));
+        let nodes = config.nodes.iter().map(|node| Node {
+            id: node.id,
+            host: node.host.clone(),
+            port: node.port,
+            rack: node.rack.clone(),
+            running: true,
+        });
+        let mut state = Self {
+            cluster_id: random_uuid(&mut rng).to_string(),
+            nodes: Nodes::new(nodes),
+            topics: Topics::default(),
+            configs,
+            groups,
+            fetch_sessions: FetchSessions::default(),
+            rng,
+            next_producer_id: 0,
+            changed: BTreeSet::new(),
+        };
+        for topic in &config.topics {
+            state.create_initial(topic)?;
+        }
+        Ok(state)
+    }
+
+    /// Creates a topic, or says why Kafka would not; with `validate_only` nothing changes.
+    pub fn create_topic(&mut self, new: &NewTopic, validate_only: bool) -> Result<CreatedTopic, Reject> {
+        self.topics.check_new_name(&new.name)?;
+        let overrides = new.configs.iter().map(|(name, value)| (name.as_str(), value.as_deref()));
+        let invalid = |error: configs::InvalidConfig| Reject::new(ErrorCode::InvalidConfig, error.to_string());
+        let overrides = self.configs.check_topic(overrides).map_err(invalid)?;
+        let placement = match &new.assignment {
+            Some(assignment) => self.check_assignment(assignment)?,
+            None => self.place(new)?,
+        };
+        let created = CreatedTopic {
+            id: if validate_only { Uuid::ZERO } else { random_uuid(&mut self.rng) },
+            partitions: placement.len() as i32,
+            replication_factor: placement.first().map_or(0, Vec::len) as i16,
+        };
+        if !validate_only {
+            self.configs.set_topic(&new.name, overrides);
+            let settings = self.configs.topic_settings(&new.name);
+            self.topics.create(&new.name, created.id, placement, settings, &self.nodes);
+        }
+        Ok(created)
+    }
+
+    /// Deletes a topic with everything in it, its configs and its committed offsets.
+    pub fn delete_topic(&mut self, name: &str) -> Result<Uuid, Reject> {
+        let topic = self.topics.delete(name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        self.configs.remove_topic(name);
+        self.groups.topic_deleted(name);
+        for index in 0..topic.partitions.len() {
+            self.changed.insert((name.to_owned(), index as i32));
+        }
+        Ok(topic.id)
+    }
+
+    /// Adds partitions up to `total`.
+    pub fn add_partitions(
+        &mut self,
+        name: &str,
+        total: i32,
+        assignment: Option<Vec<Vec<NodeId>>>,
+        validate_only: bool,
+    ) -> Result<(), Reject> {
+        let topic = self.topics.get(name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        let present = topic.partitions.len() as i32;
+        let replication_factor = topic.partitions.first().map_or(1, |partition| partition.replicas.len()) as i16;
+        if total <= present {
+            let message = if total == present {
+                format!("'{name}' has {present} partitions already")
+            } else {
+                format!("'{name}' has {present} partitions; {total} would be fewer")
+            };
+            return Err(Reject::new(ErrorCode::InvalidPartitions, message));
+        }
+        let missing = total - present;
+        check_partition_count(missing)?;
+        let added = match assignment {
+            Some(assignment) if assignment.len() != missing as usize => {
+                let message =
+                    format!("{missing} partitions are to be added, but {} assignments are given", assignment.len());
+                return Err(Reject::new(ErrorCode::InvalidReplicaAssignment, message));
+            }
+            Some(assignment) => self.check_assignment(&assignment)?,
+            None => self.topics.place(&self.nodes, missing, replication_factor)?,
+        };
+        if !validate_only && let Some(topic) = self.topics.get_mut(name) {
+            topic.partitions.extend(added.into_iter().map(|replicas| topics::Partition::new(replicas, &self.nodes)));
+        }
+        Ok(())
+    }
+
+    /// Takes over topic configs that have changed.
+    pub fn configs_changed(&mut self) {
+        for topic in self.topics.iter_mut() {
+            topic.settings = self.configs.topic_settings(&topic.name);
+        }
+        self.groups.configure(group_settings(self.configs.broker_settings()));
+    }
+
+    /// A producer id no one has had.
+    pub fn new_producer_id(&mut self) -> i64 {
+        let id = self.next_producer_id;
+        self.next_producer_id += 1;
+        id
+    }
+
+    /// The broker that coordinates this group, making the offsets topic if this is the first to ask.
+    pub fn group_coordinator(&mut self, group: &str) -> Result<NodeId, Reject> {
+        self.coordinator(OFFSETS_TOPIC, group)
+    }
+
+    /// Refuses unless this broker coordinates the group.
+    pub fn check_coordinator(&self, node: NodeId, group: &str) -> Result<(), Reject> {
+        let topic = self.topics.get(OFFSETS_TOPIC).ok_or(ErrorCode::NotCoordinator)?;
+        let partition = topic.partition(partition_for(group, topic.partitions.len() as i32));
+        if partition.is_some_and(|partition| partition.leader == Some(node)) {
+            Ok(())
+        } else {
+            Err(ErrorCode::NotCoordinator.into())
+        }
+    }
+
+    /// The broker that leads the partition of an internal topic which `key` falls on.
+    pub fn coordinator(&mut self, topic: &str, key: &str) -> Result<NodeId, Reject> {
+        if self.topics.get(topic).is_none() {
+            self.create_internal(topic)?;
+        }
+        let topic = self.topics.get(topic).ok_or(ErrorCode::CoordinatorNotAvailable)?;
+        let partition = topic.partition(partition_for(key, topic.partitions.len() as i32));
+        partition.and_then(|partition| partition.leader).ok_or_else(|| ErrorCode::CoordinatorNotAvailable.into())
+    }
+
+    /// Notes that a partition changed in a way a waiting fetch may care about.
+    pub fn partition_changed(&mut self, topic: &str, index: i32) {
+        self.changed.insert((topic.to_owned(), index));
+    }
+
+    pub(crate) fn take_changed(&mut self) -> BTreeSet<PartitionName> {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// Stops a broker at once: leaders and coordinators move to in-sync replicas elsewhere.
+    pub(crate) fn crash(&mut self, now: Time, node: NodeId) -> bool {
+        if !self.nodes.set_running(node, false) {
+            return false;
+        }
+        let coordinated = self.groups_coordinated_by(node);
+        self.topics.node_stopped(node, &self.nodes);
+        self.fetch_sessions.forget_node(node);
+        for group in coordinated {
+            self.groups.reload(now, &group);
+        }
+        self.all_partitions_changed();
+        true
+    }
+
+    /// Starts a broker again with what it held.
+    pub(crate) fn start(&mut self, node: NodeId) -> bool {
+        if !self.nodes.set_running(node, true) {
+            return false;
+        }
+        self.topics.node_started(node);
+        self.all_partitions_changed();
+        true
+    }
+
+    fn groups_coordinated_by(&self, node: NodeId) -> Vec<String> {
+        let coordinated = |group: &&str| self.check_coordinator(node, group).is_ok();
+        self.groups.ids().filter(coordinated).map(str::to_owned).collect()
+    }
+
+    pub(crate) fn all_partitions_changed(&mut self) {
+        for topic in self.topics.iter() {
+            for index in 0..topic.partitions.len() {
+                self.changed.insert((topic.name.clone(), index as i32));
+            }
+        }
+    }
+
+    fn create_initial(&mut self, topic: &TopicConfig) -> Result<(), ConfigError> {
+        let new = NewTopic {
+            name: topic.name.clone(),
+            partitions: topic.partitions,
+            replication_factor: Some(topic.replication_factor.unwrap_or_else(|| self.usual_replication())),
+            assignment: None,
+            configs: topic.configs.iter().map(|(name, value)| (name.clone(), Some(value.clone()))).collect(),
+        };
+        self.create_topic(&new, false)
+            .map(|_| ())
+            .map_err(|reject| ConfigError::Topic { topic: topic.name.clone(), reason: reject.to_string() })
+    }
+
+    /// `default.replication.factor` where it was set, else three or as many as there are brokers: a test that names
+    /// no factor wants its topic to survive the broker it crashes.
+    fn usual_replication(&self) -> i16 {
+        let configured = self.configs.broker_settings().default_replication_factor;
+        if configured > 1 { configured } else { self.nodes.iter().count().min(3) as i16 }
+    }
+
+    fn create_internal(&mut self, name: &str) -> Result<(), Reject> {
+        let settings = self.configs.broker_settings();
+        let partitions = if name == OFFSETS_TOPIC {
+            settings.offsets_topic_num_partitions
+        } else {
+            settings.transaction_state_log_num_partitions
+        };
+        let running = self.nodes.running().count().min(3) as i16;
+        let placement = self.topics.place(&self.nodes, partitions, running)?;
+        let configs = [("cleanup.policy", "compact"), ("compression.type", "producer"), ("segment.bytes", "104857600")];
+        let configs: BTreeMap<_, _> =
+            configs.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        self.configs.set_topic(name, configs);
+        let id = random_uuid(&mut self.rng);
+        self.topics.create(name, id, placement, self.configs.topic_settings(name), &self.nodes);
+        Ok(())
+    }
+
+    fn place(&mut self, new: &NewTopic) -> Result<topics::Placement, Reject> {
+        let settings = self.configs.broker_settings();
+        let partitions = new.partitions.unwrap_or(settings.num_partitions);
+        if partitions <= 0 {
+            let message = "a topic needs at least one partition";
+            return Err(Reject::new(ErrorCode::InvalidPartitions, message));
+        }
+        check_partition_count(partitions)?;
+        let replication_factor = new.replication_factor.unwrap_or(settings.default_replication_factor);
+        self.topics.place(&self.nodes, partitions, replication_factor)
+    }
+
+    fn check_assignment(&self, assignment: &[Vec<NodeId>]) -> Result<topics::Placement, Reject> {
+        let refuse = |message: String| Err(Reject::new(ErrorCode::InvalidReplicaAssignment, message));
+        let width = assignment.first().map_or(0, Vec::len);
+        for replicas in assignment {
+            if replicas.is_empty() {
+                return refuse("a partition is assigned to no broker".into());
+            }
+            let unique: BTreeSet<_> = replicas.iter().collect();
+            if unique.len() != replicas.len() {
+                return refuse("a partition is assigned to the same broker twice".into());
+            }
+            if let Some(unknown) = replicas.iter().find(|id| self.nodes.get(**id).is_none()) {
+                return refuse(format!("a partition is assigned to {unknown}, which does not exist"));
+            }
+            if replicas.len() != width {
+                return refuse(format!(
+                    "one partition is assigned to {width} brokers and another to {}",
+                    replicas.len()
+                ));
+            }
+        }
+        Ok(assignment.to_vec())
+    }
+}
+
+/// One request may make so many partitions (`ReplicationControlManager`, since Kafka 4.0).
+const PARTITIONS_PER_REQUEST_MAX: i32 = 10_000;
+
+fn check_partition_count(count: i32) -> Result<(), Reject> {
+    if count <= PARTITIONS_PER_REQUEST_MAX {
+        return Ok(());
+    }
+    let message = format!("a request can make {PARTITIONS_PER_REQUEST_MAX} partitions at most, not {count}");
+    Err(Reject::new(ErrorCode::PolicyViolation, message))
+}
+
+/// The partition of a coordinator's topic that a key falls on: Java's `String.hashCode`, made positive as Kafka does.
+fn partition_for(key: &str, partitions: i32) -> i32 {
+    let hash = key.encode_utf16().fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
+    // The smallest integer has no positive twin; Kafka maps it to 0.
+    hash.checked_abs().unwrap_or(0) % partitions.max(1)
+}
+
+fn group_settings(broker: &BrokerSettings) -> groups::Settings {
+    let at_least_zero = |number: i32| usize::try_from(number).unwrap_or(0);
+    groups::Settings {
+        min_session_timeout_ms: broker.group_min_session_timeout_ms,
+        max_session_timeout_ms: broker.group_max_session_timeout_ms,
+        max_size: at_least_zero(broker.group_max_size),
+        initial_rebalance_delay: millis(broker.group_initial_rebalance_delay_ms),
+        offset_metadata_max_chars: at_least_zero(broker.offset_metadata_max_bytes),
+        offsets_retention: millis(i64::from(broker.offsets_retention_minutes) * 60_000),
+        offsets_retention_check_interval: millis(broker.offsets_retention_check_interval_ms),
+        ..Default::default()
+    }
+}
+
+fn random_uuid(rng: &mut SmallRng) -> Uuid {
+    loop {
+        let mut bytes: [u8; 16] = rng.random();
+        bytes[6] = bytes[6] & 0x0f | 0x40;
+        bytes[8] = bytes[8] & 0x3f | 0x80;
+        let id = Uuid::from_bytes(bytes);
+        // Kafka keeps ids whose text starts with a dash for itself: they read as options on a command line.
+        if !id.to_string().starts_with('-') {
+            return id;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_fall_on_the_partition_kafka_would_choose() {
+        assert_eq!(partition_for("my-consumer-group", 50), 13);
+        // A plain string, one whose hash is negative, and the well-known one whose hash is the smallest integer.
+        assert_eq!(partition_for("orders", 50), 31);
+        assert_eq!(partition_for("polygenelubricants", 50), 0);
+    }
+}

@@ -1,0 +1,132 @@
+//! The brokers of the cluster: who they are, where they listen, whether they run.
+
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// A broker's id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct NodeId(pub i32);
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "broker {}", self.0)
+    }
+}
+
+/// A broker as clients are told of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Node {
+    /// Its id.
+    pub id: NodeId,
+    /// The host clients connect to.
+    pub host: String,
+    /// The port clients connect to.
+    pub port: u16,
+    /// Its rack, if it has one.
+    pub rack: Option<String>,
+    /// Whether it runs.
+    pub running: bool,
+}
+
+/// All brokers, running or not.
+#[derive(Debug, Clone, Serialize)]
+pub struct Nodes {
+    by_id: BTreeMap<NodeId, Node>,
+    controller: Option<NodeId>,
+}
+
+impl Nodes {
+    /// A cluster of these brokers; the first running one is the controller.
+    pub fn new(nodes: impl IntoIterator<Item = Node>) -> Self {
+        let by_id: BTreeMap<_, _> = nodes.into_iter().map(|node| (node.id, node)).collect();
+        let mut nodes = Self { by_id, controller: None };
+        nodes.elect_controller();
+        nodes
+    }
+
+    /// The broker with this id.
+    pub fn get(&self, id: NodeId) -> Option<&Node> {
+        self.by_id.get(&id)
+    }
+
+    /// All brokers, by id.
+    pub fn iter(&self) -> impl Iterator<Item = &Node> {
+        self.by_id.values()
+    }
+
+    /// The brokers that run, by id.
+    pub fn running(&self) -> impl Iterator<Item = &Node> {
+        self.iter().filter(|node| node.running)
+    }
+
+    /// Whether this broker runs.
+    pub fn is_running(&self, id: NodeId) -> bool {
+        self.get(id).is_some_and(|node| node.running)
+    }
+
+    /// Whom clients are told to send administration to; `None` when no broker runs.
+    pub fn controller(&self) -> Option<NodeId> {
+        self.controller
+    }
+
+    /// Starts or stops a broker; false when there is no such broker or nothing changed.
+    pub fn set_running(&mut self, id: NodeId, running: bool) -> bool {
+        let Some(node) = self.by_id.get_mut(&id).filter(|node| node.running != running) else { return false };
+        node.running = running;
+        if !self.controller.is_some_and(|controller| self.is_running(controller)) {
+            self.elect_controller();
+        }
+        true
+    }
+
+    /// Changes the address clients are told, once a driver knows it.
+    pub fn advertise(&mut self, id: NodeId, host: String, port: u16) {
+        if let Some(node) = self.by_id.get_mut(&id) {
+            node.host = host;
+            node.port = port;
+        }
+    }
+
+    /// Running brokers ordered so that neighbours are in different racks where racks allow it.
+    pub fn interleaved_by_rack(&self) -> Vec<NodeId> {
+        let mut racks: BTreeMap<Option<&str>, Vec<NodeId>> = BTreeMap::new();
+        for node in self.running() {
+            racks.entry(node.rack.as_deref()).or_default().push(node.id);
+        }
+        let longest = racks.values().map(Vec::len).max().unwrap_or(0);
+        (0..longest).flat_map(|turn| racks.values().filter_map(move |rack| rack.get(turn).copied())).collect()
+    }
+
+    fn elect_controller(&mut self) {
+        let first = self.running().map(|node| node.id).next();
+        self.controller = first;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(id: i32, rack: &str) -> Node {
+        Node { id: NodeId(id), host: "h".into(), port: 9092, rack: Some(rack.into()), running: true }
+    }
+
+    #[test]
+    fn neighbours_are_in_different_racks() {
+        let nodes = Nodes::new([node(1, "a"), node(2, "a"), node(3, "b"), node(4, "b")]);
+        assert_eq!(nodes.interleaved_by_rack(), [NodeId(1), NodeId(3), NodeId(2), NodeId(4)]);
+    }
+
+    #[test]
+    fn the_controller_moves_when_its_broker_stops() {
+        let mut nodes = Nodes::new([node(1, "a"), node(2, "b")]);
+        assert_eq!(nodes.controller(), Some(NodeId(1)));
+        assert!(nodes.set_running(NodeId(1), false));
+        assert_eq!(nodes.controller(), Some(NodeId(2)));
+        nodes.set_running(NodeId(2), false);
+        assert_eq!(nodes.controller(), None);
+        nodes.set_running(NodeId(1), true);
+        assert_eq!(nodes.controller(), Some(NodeId(1)));
+    }
+}

@@ -1,0 +1,344 @@
+//! Topics and their partitions: where they live, who leads them, and what they hold.
+
+use super::configs::TopicSettings;
+use super::log::Log;
+use super::nodes::{NodeId, Nodes};
+use super::producers::Producers;
+use crate::error::{ErrorCode, Reject};
+use crate::wire::Uuid;
+use std::collections::BTreeMap;
+
+/// The topic that groups commit to.
+pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
+/// The topic that transactions are kept in.
+pub const TRANSACTIONS_TOPIC: &str = "__transaction_state";
+/// The longest name a topic may have.
+const NAME_MAX: usize = 249;
+
+/// All topics of the cluster.
+#[derive(Debug, Clone, Default)]
+pub struct Topics {
+    by_name: BTreeMap<String, Topic>,
+    names: BTreeMap<Uuid, String>,
+    /// Where the next topic's first leader is taken from, so that leaders spread over brokers.
+    next_leader: usize,
+}
+
+/// One topic.
+#[derive(Debug, Clone)]
+pub struct Topic {
+    /// Its name.
+    pub name: String,
+    /// Its id; a topic of the same name created later has another.
+    pub id: Uuid,
+    /// What its configs mean.
+    pub settings: TopicSettings,
+    /// Its partitions, by index.
+    pub partitions: Vec<Partition>,
+}
+
+/// One partition.
+#[derive(Debug, Clone)]
+pub struct Partition {
+    /// Who leads it; `None` while nobody can.
+    pub leader: Option<NodeId>,
+    /// Raised whenever the leader changes.
+    pub leader_epoch: i32,
+    /// Raised whenever leader or in-sync replicas change.
+    pub partition_epoch: i32,
+    /// Where its replicas live; the first is the preferred leader.
+    pub replicas: Vec<NodeId>,
+    /// The replicas that have everything acknowledged.
+    pub isr: Vec<NodeId>,
+    /// What it holds.
+    pub log: Log,
+    /// The idempotent producers that wrote to it.
+    pub producers: Producers,
+}
+
+/// Which brokers hold which partition of a topic about to be made.
+pub type Placement = Vec<Vec<NodeId>>;
+
+impl Topics {
+    /// The topic of this name.
+    pub fn get(&self, name: &str) -> Option<&Topic> {
+        self.by_name.get(name)
+    }
+
+    /// The topic of this name, to change.
+    pub fn get_mut(&mut self, name: &str) -> Option<&mut Topic> {
+        self.by_name.get_mut(name)
+    }
+
+    /// The name of the topic with this id.
+    pub fn name_of(&self, id: Uuid) -> Option<&str> {
+        self.names.get(&id).map(String::as_str)
+    }
+
+    /// All topics, by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Topic> {
+        self.by_name.values()
+    }
+
+    /// All topics, to change.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Topic> {
+        self.by_name.values_mut()
+    }
+
+    /// The partition, wherever it lives.
+    pub fn partition(&self, topic: &str, index: i32) -> Result<&Partition, Reject> {
+        let partition = self.get(topic).and_then(|topic| topic.partition(index));
+        partition.ok_or_else(|| ErrorCode::UnknownTopicOrPartition.into())
+    }
+
+    /// The partition, if this broker leads it.
+    pub fn led_by(&mut self, node: NodeId, topic: &str, index: i32) -> Result<&mut Partition, Reject> {
+        let partition = self.get_mut(topic).and_then(|topic| topic.partition_mut(index));
+        let partition = partition.ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        if partition.leader == Some(node) { Ok(partition) } else { Err(ErrorCode::NotLeaderOrFollower.into()) }
+    }
+
+    /// Whether a topic of this name could be made, and why not (`Topic.validate`, `ReplicationControlManager`).
+    pub fn check_new_name(&self, name: &str) -> Result<(), Reject> {
+        check_name(name)?;
+        if self.get(name).is_some() {
+            return Err(Reject::new(ErrorCode::TopicAlreadyExists, format!("topic '{name}' exists already")));
+        }
+        let collides = |other: &&String| other.replace('.', "_") == name.replace('.', "_");
+        if let Some(other) = self.by_name.keys().find(collides) {
+            let message = format!("'{name}' and the existing topic '{other}' would have the same metric names");
+            return Err(Reject::new(ErrorCode::InvalidTopicException, message));
+        }
+        Ok(())
+    }
+
+    /// Chooses brokers for the partitions of a new topic: leaders and replicas spread over brokers and racks.
+    pub fn place(&mut self, nodes: &Nodes, partitions: i32, replication_factor: i16) -> Result<Placement, Reject> {
+        let order = nodes.interleaved_by_rack();
+        if replication_factor <= 0 {
+            let message = "the replication factor must be at least 1";
+            return Err(Reject::new(ErrorCode::InvalidReplicationFactor, message));
+        }
+        let wanted = replication_factor as usize;
+        if wanted > order.len() {
+            let message = format!("{wanted} replicas need {wanted} running brokers, and there are {}", order.len());
+            return Err(Reject::new(ErrorCode::InvalidReplicationFactor, message));
+        }
+        let start = self.next_leader;
+        self.next_leader += 1;
+        let replicas =
+            |partition: usize| (0..wanted).map(|replica| order[(start + partition + replica) % order.len()]).collect();
+        Ok((0..partitions.max(0) as usize).map(replicas).collect())
+    }
+
+    /// Adds a topic with empty partitions.
+    pub fn create(&mut self, name: &str, id: Uuid, placement: Placement, settings: TopicSettings, nodes: &Nodes) {
+        let partitions = placement.into_iter().map(|replicas| Partition::new(replicas, nodes)).collect();
+        self.names.insert(id, name.to_owned());
+        self.by_name.insert(name.to_owned(), Topic { name: name.to_owned(), id, settings, partitions });
+    }
+
+    /// Removes a topic and everything in it.
+    pub fn delete(&mut self, name: &str) -> Option<Topic> {
+        let topic = self.by_name.remove(name)?;
+        self.names.remove(&topic.id);
+        Some(topic)
+    }
+
+    /// Moves leaders away from a broker that stopped (`ReplicationControlManager.handleBrokerFenced`).
+    pub fn node_stopped(&mut self, node: NodeId, nodes: &Nodes) {
+        for partition in self.partitions_mut() {
+            partition.node_stopped(node, nodes);
+        }
+    }
+
+    /// Brings a broker's replicas back, and leaders where there was none.
+    pub fn node_started(&mut self, node: NodeId) {
+        for partition in self.partitions_mut() {
+            partition.node_started(node);
+        }
+    }
+
+    fn partitions_mut(&mut self) -> impl Iterator<Item = &mut Partition> {
+        self.by_name.values_mut().flat_map(|topic| &mut topic.partitions)
+    }
+}
+
+impl Topic {
+    /// The partition with this index.
+    pub fn partition(&self, index: i32) -> Option<&Partition> {
+        usize::try_from(index).ok().and_then(|index| self.partitions.get(index))
+    }
+
+    /// The partition with this index, to change.
+    pub fn partition_mut(&mut self, index: i32) -> Option<&mut Partition> {
+        usize::try_from(index).ok().and_then(|index| self.partitions.get_mut(index))
+    }
+
+    /// Whether it belongs to Kafka itself.
+    pub fn is_internal(&self) -> bool {
+        is_internal(&self.name)
+    }
+}
+
+impl Partition {
+    /// An empty partition on these brokers.
+    pub fn new(replicas: Vec<NodeId>, nodes: &Nodes) -> Self {
+        let leader = replicas.iter().copied().find(|node| nodes.is_running(*node));
+        let mut log = Log::default();
+        log.begin_epoch(0);
+        Self {
+            leader,
+            leader_epoch: 0,
+            partition_epoch: 0,
+            isr: replicas.clone(),
+            replicas,
+            log,
+            producers: Producers::default(),
+        }
+    }
+
+    /// Replicas whose broker does not run.
+    pub fn offline_replicas<'a>(&'a self, nodes: &'a Nodes) -> impl Iterator<Item = NodeId> + 'a {
+        self.replicas.iter().copied().filter(|node| !nodes.is_running(*node))
+    }
+
+    /// Compares the epoch a client knows with ours: it may be behind or ahead (KIP-320); −1 asks for no check.
+    pub fn check_leader_epoch(&self, known_to_client: i32) -> Result<(), Reject> {
+        match known_to_client {
+            -1 => Ok(()),
+            behind if behind < self.leader_epoch => Err(ErrorCode::FencedLeaderEpoch.into()),
+            ahead if ahead > self.leader_epoch => Err(ErrorCode::UnknownLeaderEpoch.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes a broker the leader, in a new epoch.
+    pub fn lead(&mut self, leader: Option<NodeId>) {
+        self.leader = leader;
+        self.leader_epoch += 1;
+        self.partition_epoch += 1;
+        if leader.is_some() {
+            self.log.begin_epoch(self.leader_epoch);
+        }
+    }
+
+    fn node_stopped(&mut self, node: NodeId, nodes: &Nodes) {
+        if self.isr.contains(&node) && self.isr.len() > 1 {
+            self.isr.retain(|replica| *replica != node);
+            self.partition_epoch += 1;
+        }
+        if self.leader == Some(node) {
+            let next = self.replicas.iter().copied().find(|id| nodes.is_running(*id) && self.isr.contains(id));
+            self.lead(next);
+        }
+    }
+
+    fn node_started(&mut self, node: NodeId) {
+        if !self.replicas.contains(&node) {
+            return;
+        }
+        if self.leader.is_none() && self.isr.contains(&node) {
+            self.lead(Some(node));
+        }
+        // Followers copy at once here, so whoever finds a leader is in sync with it.
+        if self.leader.is_some() && !self.isr.contains(&node) {
+            self.isr.push(node);
+            self.partition_epoch += 1;
+        }
+    }
+}
+
+/// Whether topics of this name belong to Kafka itself.
+pub fn is_internal(name: &str) -> bool {
+    matches!(name, OFFSETS_TOPIC | TRANSACTIONS_TOPIC | "__share_group_state")
+}
+
+/// Whether a topic may have this name (`org.apache.kafka.common.internals.Topic`).
+pub fn check_name(name: &str) -> Result<(), Reject> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let problem = if name.is_empty() {
+        "it is empty".to_owned()
+    } else if matches!(name, "." | "..") {
+        format!("'{name}' names a folder")
+    } else if name.len() > NAME_MAX {
+        format!("it is longer than {NAME_MAX} characters")
+    } else if !name.chars().all(legal) {
+        format!("'{name}' has characters other than ASCII letters, digits, '.', '_' and '-'")
+    } else {
+        return Ok(());
+    };
+    Err(Reject::new(ErrorCode::InvalidTopicException, format!("not a topic name: {problem}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::configs::Configs;
+    use super::super::nodes::Node;
+    use super::*;
+
+    fn three() -> Nodes {
+        Nodes::new((1..=3).map(|id| Node {
+            id: NodeId(id),
+            host: "localhost".into(),
+            port: 9092,
+            rack: None,
+            running: true,
+        }))
+    }
+
+    fn leaders(topics: &Topics, name: &str) -> Vec<Option<i32>> {
+        let topic = topics.get(name).expect("the topic");
+        topic.partitions.iter().map(|partition| partition.leader.map(|node| node.0)).collect()
+    }
+
+    fn with_topic(replication_factor: i16) -> (Topics, Nodes) {
+        let (mut topics, nodes) = (Topics::default(), three());
+        let placement = topics.place(&nodes, 3, replication_factor).expect("enough brokers");
+        let settings = Configs::new(BTreeMap::new()).expect("Kafka's defaults").topic_settings("orders");
+        topics.create("orders", Uuid::ZERO, placement, settings, &nodes);
+        (topics, nodes)
+    }
+
+    #[test]
+    fn leaders_spread_over_the_brokers() {
+        let (topics, _) = with_topic(2);
+        assert_eq!(leaders(&topics, "orders"), [Some(1), Some(2), Some(3)]);
+    }
+
+    #[test]
+    fn a_stopped_leader_is_replaced_and_comes_back_as_a_follower() {
+        let (mut topics, mut nodes) = with_topic(2);
+        nodes.set_running(NodeId(1), false);
+        topics.node_stopped(NodeId(1), &nodes);
+        assert_eq!(leaders(&topics, "orders"), [Some(2), Some(2), Some(3)]);
+        let first = topics.partition("orders", 0).expect("the partition");
+        assert_eq!((first.leader_epoch, first.isr.as_slice()), (1, &[NodeId(2)][..]));
+
+        nodes.set_running(NodeId(1), true);
+        topics.node_started(NodeId(1));
+        let first = topics.partition("orders", 0).expect("the partition");
+        assert_eq!((first.leader, first.isr.len()), (Some(NodeId(2)), 2));
+    }
+
+    #[test]
+    fn a_lone_replica_leaves_its_partition_leaderless_until_it_returns() {
+        let (mut topics, mut nodes) = with_topic(1);
+        nodes.set_running(NodeId(1), false);
+        topics.node_stopped(NodeId(1), &nodes);
+        assert_eq!(leaders(&topics, "orders")[0], None);
+        nodes.set_running(NodeId(1), true);
+        topics.node_started(NodeId(1));
+        assert_eq!(leaders(&topics, "orders")[0], Some(1));
+    }
+
+    #[test]
+    fn names_follow_kafkas_rules() {
+        let topics = with_topic(1).0;
+        for bad in ["", ".", "..", "a b", "ä", &"x".repeat(250)] {
+            assert_eq!(topics.check_new_name(bad).expect_err(bad).code, ErrorCode::InvalidTopicException);
+        }
+        assert_eq!(topics.check_new_name("orders").expect_err("taken").code, ErrorCode::TopicAlreadyExists);
+        assert_eq!(topics.check_new_name("orders-2"), Ok(()));
+    }
+}

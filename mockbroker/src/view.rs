@@ -1,0 +1,111 @@
+//! The one serialisable picture of a cluster: for tests, the command line and, later, the web page.
+
+use crate::state::State;
+use crate::state::nodes::{Node, NodeId};
+use crate::state::topics::{Partition, Topic};
+use serde::Serialize;
+
+/// A cluster at one moment.
+#[derive(Debug, Clone, Serialize)]
+pub struct View {
+    /// The cluster's id.
+    pub cluster_id: String,
+    /// The broker administration goes to.
+    pub controller: Option<NodeId>,
+    /// All brokers.
+    pub brokers: Vec<Node>,
+    /// All topics, by name, internal ones included.
+    pub topics: Vec<TopicView>,
+    /// Ids of all groups.
+    pub groups: Vec<String>,
+    /// Open connections.
+    pub connections: usize,
+    /// Requests that wait for data, time or each other.
+    pub waiting_requests: usize,
+}
+
+/// A topic.
+#[derive(Debug, Clone, Serialize)]
+pub struct TopicView {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub id: String,
+    /// Whether it belongs to Kafka itself.
+    pub internal: bool,
+    /// Its partitions, by index.
+    pub partitions: Vec<PartitionView>,
+}
+
+/// A partition.
+#[derive(Debug, Clone, Serialize)]
+pub struct PartitionView {
+    /// Its index.
+    pub index: i32,
+    /// Who leads it.
+    pub leader: Option<NodeId>,
+    /// How often the leader has changed.
+    pub leader_epoch: i32,
+    /// Where its replicas live.
+    pub replicas: Vec<NodeId>,
+    /// Which of them are in sync.
+    pub isr: Vec<NodeId>,
+    /// The first offset there is.
+    pub log_start_offset: i64,
+    /// One past the last record all in-sync replicas have.
+    pub high_watermark: i64,
+    /// One past the last record no open transaction precedes.
+    pub last_stable_offset: i64,
+    /// One past the last record.
+    pub log_end_offset: i64,
+    /// Bytes at rest.
+    pub bytes: u64,
+}
+
+impl View {
+    pub(crate) fn of(state: &State, connections: usize, waiting_requests: usize) -> Self {
+        Self {
+            cluster_id: state.cluster_id.clone(),
+            controller: state.nodes.controller(),
+            brokers: state.nodes.iter().cloned().collect(),
+            topics: state.topics.iter().map(TopicView::of).collect(),
+            groups: state.groups.ids().map(str::to_owned).collect(),
+            connections,
+            waiting_requests,
+        }
+    }
+
+    /// The topic of this name.
+    pub fn topic(&self, name: &str) -> Option<&TopicView> {
+        self.topics.iter().find(|topic| topic.name == name)
+    }
+}
+
+impl TopicView {
+    fn of(topic: &Topic) -> Self {
+        let partitions = topic.partitions.iter().enumerate();
+        Self {
+            name: topic.name.clone(),
+            id: topic.id.to_string(),
+            internal: topic.is_internal(),
+            partitions: partitions.map(|(index, partition)| PartitionView::of(index as i32, partition)).collect(),
+        }
+    }
+}
+
+impl PartitionView {
+    fn of(index: i32, partition: &Partition) -> Self {
+        Self {
+            index,
+            leader: partition.leader,
+            leader_epoch: partition.leader_epoch,
+            replicas: partition.replicas.clone(),
+            isr: partition.isr.clone(),
+            log_start_offset: partition.log.start_offset(),
+            high_watermark: partition.log.high_watermark(),
+            last_stable_offset: partition.log.last_stable_offset(),
+            log_end_offset: partition.log.end_offset(),
+            bytes: partition.log.size(),
+        }
+    }
+}
