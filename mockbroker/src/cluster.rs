@@ -95,7 +95,7 @@ impl Cluster {
         };
         let mut outputs = Vec::new();
         match handlers::answer(&mut self.state, now, &caller, request.body) {
-            Answer::Now(response) => outputs.push(Output::Reply { conn, response: Some(*response) }),
+            Answer::Now(response) => outputs.push(Output::Reply { conn, response: Some(response) }),
             Answer::Nothing => outputs.push(Output::Reply { conn, response: None }),
             Answer::Close(reason) => self.close(conn, reason, &mut outputs),
             Answer::Park { deadline, partitions, waiting } => {
@@ -246,7 +246,7 @@ impl Cluster {
         if let Some(response) = handlers::resume_fetch(&mut self.state, now, fetch, time_is_up) {
             let conn = parked.conn;
             self.parked.remove(ticket);
-            outputs.push(Output::Reply { conn, response: Some(response) });
+            outputs.push(Output::Reply { conn, response: Some(Box::new(response)) });
         }
     }
 
@@ -259,6 +259,6 @@ impl Cluster {
             Waiting::Group(responder) => responder.respond(answer),
             Waiting::Fetch(_) => unreachable!("groups never hear of a fetch"),
         };
-        outputs.push(Output::Reply { conn: parked.conn, response: Some(response) });
+        outputs.push(Output::Reply { conn: parked.conn, response: Some(Box::new(response)) });
     }
 }

@@ -15,7 +15,7 @@ pub enum Output {
         /// Where the request came from.
         conn: ConnId,
         /// The answer; `None` when the client expects none (Produce with `acks=0`).
-        response: Option<Response>,
+        response: Option<Box<Response>>,
     },
     /// Close this connection; the cluster has forgotten it.
     Close {

@@ -1,5 +1,7 @@
 //! The TCP driver as a client sees it.
 
+#![allow(clippy::disallowed_methods, reason = "the driver is tested over real sockets and in real time")]
+
 use rehearsal_mockbroker::testing::MockCluster;
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -7,7 +7,7 @@
 use super::{Answer, message};
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
-use crate::state::configs::Resource;
+use crate::state::configs::{DescribedConfig, Entries};
 use crate::state::nodes::NodeId;
 use crate::state::{CreatedTopic, NewTopic, State};
 use crate::time::Time;
@@ -29,6 +29,7 @@ pub(super) fn create_topics(state: &mut State, _: Time, _: &Caller, request: Cre
     let mut topics = Vec::new();
     for topic in request.topics {
         let name = topic.name.clone();
+        let overrides = overrides(&topic);
         let created = match times_named.get_mut(&name) {
             Some(1) => create_one(state, topic, request.validate_only),
             // A name given twice is refused once, in one row.
@@ -38,7 +39,7 @@ pub(super) fn create_topics(state: &mut State, _: Time, _: &Caller, request: Cre
             }
             _ => continue,
         };
-        topics.push(row(state, name, created));
+        topics.push(row(state, name, &overrides, created));
     }
     Answer::now(CreateTopicsResponse { topics, ..Default::default() })
 }
@@ -82,10 +83,10 @@ fn manual_assignment(topic: &CreatableTopic) -> Result<Option<Vec<Vec<NodeId>>>,
     Ok(Some(by_index.values().map(|assigned| assigned.broker_ids.iter().copied().map(NodeId).collect()).collect()))
 }
 
-fn row(state: &State, name: Str, created: Result<CreatedTopic, Reject>) -> CreatableTopicResult {
+fn row(state: &State, name: Str, overrides: &Entries, created: Result<CreatedTopic, Reject>) -> CreatableTopicResult {
     match created {
         Ok(created) => CreatableTopicResult {
-            configs: Some(configs(state, &name)),
+            configs: Some(configs(state, overrides)),
             name,
             topic_id: created.id,
             num_partitions: created.partitions,
@@ -102,16 +103,20 @@ fn row(state: &State, name: Str, created: Result<CreatedTopic, Reject>) -> Creat
     }
 }
 
-fn configs(state: &State, topic: &str) -> Vec<CreatableTopicConfigs> {
-    let described = state.configs.describe(&Resource::Topic(topic.to_owned()), None).unwrap_or_default();
-    described
-        .into_iter()
-        .map(|config| CreatableTopicConfigs {
-            name: Str::from(config.name.as_str()),
-            value: config.value.as_deref().map(Str::from),
-            read_only: config.read_only,
-            config_source: config.source as i8,
-            is_sensitive: config.sensitive,
-        })
-        .collect()
+/// The configs the request gives, those without a value aside, for which the topic is refused.
+fn overrides(topic: &CreatableTopic) -> Entries {
+    let given = topic.configs.iter();
+    given.filter_map(|config| Some((config.name.to_string(), config.value.as_ref()?.to_string()))).collect()
+}
+
+fn configs(state: &State, overrides: &Entries) -> Vec<CreatableTopicConfigs> {
+    let created = state.configs.describe_created(overrides).into_iter();
+    let row = |config: DescribedConfig| CreatableTopicConfigs {
+        name: Str::from(config.name),
+        value: config.value.map(Str::from),
+        read_only: config.read_only,
+        config_source: config.source as i8,
+        is_sensitive: config.sensitive,
+    };
+    created.map(row).collect()
 }

@@ -184,7 +184,7 @@ fn diverging(partition: &Partition, wanted: &Wanted) -> Option<EpochEndOffset> {
     let (epoch, end_offset) =
         log.epochs().end_offset_for(wanted.last_fetched_epoch, log.end_offset()).unwrap_or((-1, -1));
     let parted = epoch < wanted.last_fetched_epoch || end_offset < wanted.fetch_offset;
-    parted.then(|| EpochEndOffset { epoch, end_offset })
+    parted.then_some(EpochEndOffset { epoch, end_offset })
 }
 
 fn refused(state: &State, fetch: &WaitingFetch, key: &FetchKey, reject: &Reject) -> PartitionData {

@@ -3,22 +3,27 @@
 //!
 //! The table below is the only list of APIs: what is in it is advertised, decoded and answered, in these versions.
 
+mod alter_configs;
 mod api_versions;
+mod config_resources;
 mod create_partitions;
 mod create_topics;
 mod delete_groups;
 mod delete_records;
 mod delete_topics;
 mod describe_cluster;
+mod describe_configs;
 mod describe_groups;
 mod describe_topic_partitions;
 mod fetch;
 mod find_coordinator;
 mod groups;
 mod heartbeat;
+mod incremental_alter_configs;
 mod init_producer_id;
 mod join_group;
 mod leave_group;
+mod list_config_resources;
 mod list_groups;
 mod list_offsets;
 mod metadata;
@@ -130,10 +135,14 @@ apis! {
     DeleteRecords 0..=2 => delete_records::delete_records;
     InitProducerId 0..=5 => init_producer_id::init_producer_id;
     OffsetForLeaderEpoch 2..=4 => offset_for_leader_epoch::offset_for_leader_epoch;
+    DescribeConfigs 1..=4 => describe_configs::describe_configs;
+    AlterConfigs 0..=2 => alter_configs::alter_configs;
     CreatePartitions 0..=3 => create_partitions::create_partitions;
     DeleteGroups 0..=2 => delete_groups::delete_groups;
     OffsetDelete 0..=0 => offset_delete::offset_delete;
+    IncrementalAlterConfigs 0..=1 => incremental_alter_configs::incremental_alter_configs;
     DescribeCluster 0..=2 => describe_cluster::describe_cluster;
+    ListConfigResources 0..=1 => list_config_resources::list_config_resources;
     DescribeTopicPartitions 0..=0 => describe_topic_partitions::describe_topic_partitions;
 }
 

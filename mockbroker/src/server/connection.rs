@@ -2,8 +2,9 @@
 
 use super::shared::{Delivery, Shared};
 use crate::error::Violation;
-use crate::session::Session;
+use crate::session::{Incoming, Session};
 use crate::state::nodes::NodeId;
+use crate::wire::Response;
 use bytes::{Buf, Bytes};
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -18,24 +19,24 @@ use tracing::{debug, warn};
 /// Why a connection ended.
 enum Ended {
     /// The client went away.
-    ByClient,
+    Gone,
     /// The client sent what no conforming client sends.
-    ByViolation(Violation),
+    Hostile(Violation),
     /// The cluster closed it.
-    ByCluster(String),
+    Closed(String),
     /// The network failed.
-    ByNetwork(io::Error),
+    Broken(io::Error),
 }
 
 impl From<io::Error> for Ended {
     fn from(error: io::Error) -> Self {
-        Self::ByNetwork(error)
+        Self::Broken(error)
     }
 }
 
 impl From<Violation> for Ended {
     fn from(violation: Violation) -> Self {
-        Self::ByViolation(violation)
+        Self::Hostile(violation)
     }
 }
 
@@ -46,10 +47,10 @@ pub(super) async fn serve(node: NodeId, mut stream: TcpStream, peer: SocketAddr,
     let (reader, writer) = stream.split();
     let conversation = Conversation { session: Session::new(frame_bytes_max), reader, writer, mailbox };
     match conversation.run(|request| shared.handle(conn, request)).await {
-        Ended::ByClient => debug!(%peer, %node, "the client disconnected"),
-        Ended::ByCluster(reason) => debug!(%peer, %node, %reason, "closed"),
-        Ended::ByNetwork(error) => debug!(%peer, %node, %error, "the connection broke"),
-        Ended::ByViolation(violation) => warn!(%peer, %node, "closed the connection: {violation}"),
+        Ended::Gone => debug!(%peer, %node, "the client disconnected"),
+        Ended::Closed(reason) => debug!(%peer, %node, %reason, "closed"),
+        Ended::Broken(error) => debug!(%peer, %node, %error, "the connection broke"),
+        Ended::Hostile(violation) => warn!(%peer, %node, "closed the connection: {violation}"),
     }
     shared.disconnect(conn);
 }
@@ -62,7 +63,7 @@ struct Conversation<'a> {
 }
 
 impl Conversation<'_> {
-    async fn run(mut self, handle: impl Fn(crate::session::Incoming)) -> Ended {
+    async fn run(mut self, handle: impl Fn(Incoming)) -> Ended {
         loop {
             if let Err(ended) = self.turn(&handle).await {
                 return ended;
@@ -71,11 +72,11 @@ impl Conversation<'_> {
     }
 
     /// Answers every whole request there is, then reads more.
-    async fn turn(&mut self, handle: &impl Fn(crate::session::Incoming)) -> Result<(), Ended> {
+    async fn turn(&mut self, handle: &impl Fn(Incoming)) -> Result<(), Ended> {
         while let Some(request) = self.session.next_request()? {
             handle(request);
             let response = self.answer().await?;
-            let chunks = self.session.answer(response.as_ref())?;
+            let chunks = self.session.answer(response.as_deref())?;
             if !chunks.is_empty() {
                 self.writer.write_all_buf(&mut Chunks::from(chunks)).await?;
             }
@@ -88,7 +89,7 @@ impl Conversation<'_> {
     }
 
     /// Waits for the answer to the request in hand, and notices when the client goes away meanwhile.
-    async fn answer(&mut self) -> Result<Option<crate::wire::Response>, Ended> {
+    async fn answer(&mut self) -> Result<Option<Box<Response>>, Ended> {
         loop {
             let wants_bytes = self.session.wants_bytes();
             tokio::select! {
@@ -105,14 +106,14 @@ impl Conversation<'_> {
 
 fn closed(delivery: Option<Delivery>) -> Ended {
     match delivery {
-        Some(Delivery::Close(reason)) => Ended::ByCluster(reason),
-        Some(Delivery::Answer(_)) => Ended::ByViolation(Violation::new("an answer came without a request")),
-        None => Ended::ByCluster("the cluster forgot this connection".into()),
+        Some(Delivery::Close(reason)) => Ended::Closed(reason),
+        Some(Delivery::Answer(_)) => Ended::Hostile(Violation::new("an answer came without a request")),
+        None => Ended::Closed("the cluster forgot this connection".into()),
     }
 }
 
 fn at_least_one(read: io::Result<usize>) -> Result<(), Ended> {
-    if read? == 0 { Err(Ended::ByClient) } else { Ok(()) }
+    if read? == 0 { Err(Ended::Gone) } else { Ok(()) }
 }
 
 /// An answer in pieces, written with one system call where the system can.

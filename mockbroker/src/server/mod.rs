@@ -3,6 +3,8 @@
 //! A server lives on a thread and a tokio runtime of its own, so that it goes on while the caller's runtime is blocked,
 //! paused, or not there at all. Dropping it closes every socket before `drop` returns.
 
+#![expect(clippy::disallowed_methods, reason = "the driver is the seam to sockets, threads and clocks")]
+
 mod connection;
 mod listeners;
 mod shared;

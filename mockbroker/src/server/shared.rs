@@ -35,7 +35,7 @@ struct Core {
 #[derive(Debug)]
 pub(super) enum Delivery {
     /// The answer to the request in hand.
-    Answer(Option<Response>),
+    Answer(Option<Box<Response>>),
     /// The connection is to be closed.
     Close(String),
 }

@@ -132,7 +132,8 @@ impl Log {
                 break;
             }
             let fits = slice.bytes.saturating_add(stored.bytes.len()) <= max_bytes;
-            if !fits && !(at_least_one && slice.chunks.is_empty()) {
+            let owed = at_least_one && slice.chunks.is_empty();
+            if !fits && !owed {
                 break;
             }
             slice.bytes += stored.bytes.len();

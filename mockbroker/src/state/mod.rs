@@ -75,7 +75,11 @@ impl State {
     pub fn new(config: &ClusterConfig) -> Result<Self, ConfigError> {
         config.check()?;
         let mut rng = SmallRng::seed_from_u64(config.seed);
-        let configs = Configs::new(config.configs.clone())?;
+        let mut configs = Configs::new(config.configs.clone())?;
+        for node in &config.nodes {
+            let rack = node.rack.iter().map(|rack| ("broker.rack".to_owned(), rack.clone()));
+            configs.introduce(node.id.0, rack.collect())?;
+        }
         let groups = Groups::new(group_settings(configs.broker_settings()));
         let nodes = config.nodes.iter().map(|node| Node {
             id: node.id,
@@ -155,6 +159,7 @@ impl State {
             return Err(Reject::new(ErrorCode::InvalidPartitions, message));
         }
         let missing = total - present;
+        check_partition_count(missing)?;
         let added = match assignment {
             Some(assignment) if assignment.len() != missing as usize => {
                 let message =
@@ -303,6 +308,7 @@ impl State {
             let message = "a topic needs at least one partition";
             return Err(Reject::new(ErrorCode::InvalidPartitions, message));
         }
+        check_partition_count(partitions)?;
         let replication_factor = new.replication_factor.unwrap_or(settings.default_replication_factor);
         self.topics.place(&self.nodes, partitions, replication_factor)
     }
@@ -330,6 +336,17 @@ impl State {
         }
         Ok(assignment.to_vec())
     }
+}
+
+/// One request may make so many partitions (`ReplicationControlManager`, since Kafka 4.0).
+const PARTITIONS_PER_REQUEST_MAX: i32 = 10_000;
+
+fn check_partition_count(count: i32) -> Result<(), Reject> {
+    if count <= PARTITIONS_PER_REQUEST_MAX {
+        return Ok(());
+    }
+    let message = format!("a request can make {PARTITIONS_PER_REQUEST_MAX} partitions at most, not {count}");
+    Err(Reject::new(ErrorCode::PolicyViolation, message))
 }
 
 /// The partition of a coordinator's topic that a key falls on: Java's `String.hashCode`, made positive as Kafka does.

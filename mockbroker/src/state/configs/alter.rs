@@ -403,7 +403,7 @@ fn keep_unless_empty<K: Ord>(all: &mut BTreeMap<K, Entries>, of: K, entries: Ent
     }
 }
 
-pub(super) fn refuse<T>(why: impl Into<std::borrow::Cow<'static, str>>) -> Result<T, Reject> {
+fn refuse<T>(why: impl Into<std::borrow::Cow<'static, str>>) -> Result<T, Reject> {
     Err(Reject::new(ErrorCode::InvalidRequest, why))
 }
 

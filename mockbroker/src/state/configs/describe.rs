@@ -1,14 +1,10 @@
 //! What a resource is configured with, and where each value comes from.
 
-use super::alter::{ROOT_LOGGER, refuse};
+use super::alter::ROOT_LOGGER;
 use super::keys::{Change, Key, Kind, find};
 use super::{
     Configs, Effective, Entries, GroupView, Resource, TopicView, broker_key, family, resolve, synonyms, table,
 };
-use crate::error::Reject;
-
-/// A broker that has nothing of its own: no broker's id is negative.
-const NOBODY: i32 = -1;
 
 /// One config as it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,34 +66,21 @@ impl DescribedConfig {
 }
 
 impl Configs {
-    /// All configs of a resource, or those named; by name. An empty list of names asks for all, as does none;
-    /// names without a config are passed over. Topics and groups are seen as by a broker without configs of
-    /// its own.
-    pub fn describe(&self, resource: &Resource, names: Option<&[String]>) -> Result<Vec<DescribedConfig>, Reject> {
-        self.describe_as(NOBODY, resource, names)
-    }
-
-    /// As [`Self::describe`], as broker `node` sees it.
-    pub fn describe_as(
-        &self,
-        node: i32,
-        resource: &Resource,
-        names: Option<&[String]>,
-    ) -> Result<Vec<DescribedConfig>, Reject> {
+    /// All configs of a resource as broker `node` sees them, or those named; by name. An empty list of names
+    /// asks for all, as does none; names without a config are passed over.
+    pub fn describe(&self, resource: &Resource, node: i32, names: Option<&[String]>) -> Vec<DescribedConfig> {
         let mut all = match resource {
             Resource::Topic(name) => self.describe_topic(name, node),
             Resource::Broker(node) => self.describe_broker(*node),
             Resource::DefaultBroker => self.describe_default_broker(),
             Resource::BrokerLogger(node) => vec![self.describe_logger(*node)],
-            Resource::ClientMetrics(name) if name.is_empty() => return refuse("a subscription must be named"),
             Resource::ClientMetrics(name) => self.describe_client_metrics(name),
-            Resource::Group(name) if name.is_empty() => return refuse("a group must be named"),
             Resource::Group(name) => self.describe_group(name, node),
         };
         if let Some(names) = names.filter(|names| !names.is_empty()) {
             all.retain(|config| names.contains(&config.name));
         }
-        Ok(all)
+        all
     }
 
     /// The configs of a topic as CreateTopics reports them: values as given, sources as the controller

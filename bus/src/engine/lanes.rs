@@ -1,0 +1,265 @@
+//! The lanes of one assigned partition: one per key, one record of a lane in work at a time.
+//!
+//! A record that must be tried again parks its own lane; the records of that key wait behind it, the other lanes
+//! go on. That is what keeps an aggregate's events in order without holding up anybody else's.
+
+use super::retry::Course;
+use super::{Offset, Time};
+use crate::config::Limits;
+use crate::retry::RetryScope;
+use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// Which lane a record runs in.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum LaneKey {
+    /// The records of one key, in order.
+    Key(Bytes),
+    /// A record without a key has no order to keep: a lane of its own.
+    Alone(Offset),
+    /// The whole partition, in order ([`RetryScope::Partition`]).
+    Whole,
+}
+
+impl LaneKey {
+    pub(super) fn of(scope: RetryScope, key: Option<Bytes>, offset: Offset) -> Self {
+        match (scope, key) {
+            (RetryScope::Partition, _) => Self::Whole,
+            (RetryScope::Key, Some(key)) => Self::Key(key),
+            (RetryScope::Key, None) => Self::Alone(offset),
+        }
+    }
+}
+
+/// A record in a lane.
+#[derive(Debug)]
+pub(super) struct Job<P> {
+    pub(super) offset: Offset,
+    pub(super) payload: P,
+    pub(super) course: Course,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Gait {
+    /// The first record may start.
+    Idle,
+    /// The first record is with its handlers or on its way to the dead-letter queue.
+    Busy,
+    /// The first record waits until then.
+    Parked(Time),
+}
+
+#[derive(Debug)]
+struct Lane<P> {
+    jobs: VecDeque<Job<P>>,
+    gait: Gait,
+}
+
+#[derive(Debug)]
+pub(super) struct Lanes<P> {
+    lanes: BTreeMap<LaneKey, Lane<P>>,
+    /// The lane of every record in work.
+    busy: BTreeMap<Offset, LaneKey>,
+    /// The first record of every parked lane.
+    parked: BTreeSet<Offset>,
+    /// Lanes that have reached their bound and not yet fallen under the resume mark.
+    long: BTreeSet<LaneKey>,
+    held: usize,
+    /// The highest offset that was ever in work: what lies above it need not be finished when the partition goes.
+    highest_started: Option<Offset>,
+}
+
+impl<P> Default for Lanes<P> {
+    fn default() -> Self {
+        Self {
+            lanes: BTreeMap::new(),
+            busy: BTreeMap::new(),
+            parked: BTreeSet::new(),
+            long: BTreeSet::new(),
+            held: 0,
+            highest_started: None,
+        }
+    }
+}
+
+impl<P> Lanes<P> {
+    /// Puts a record at the end of its lane; `true` if the lane was empty, so that it can start.
+    pub(super) fn push(&mut self, key: &LaneKey, job: Job<P>, limits: &Limits) -> bool {
+        self.held += 1;
+        let lane = self.lanes.entry(key.clone()).or_insert_with(|| Lane { jobs: VecDeque::new(), gait: Gait::Idle });
+        lane.jobs.push_back(job);
+        if lane.jobs.len() >= limits.lane_records_max {
+            self.long.insert(key.clone());
+        }
+        lane.jobs.len() == 1
+    }
+
+    /// The offset that would start next in an idle lane.
+    pub(super) fn startable(&self, key: &LaneKey) -> Option<Offset> {
+        let lane = self.lanes.get(key).filter(|lane| lane.gait == Gait::Idle)?;
+        lane.jobs.front().map(|job| job.offset)
+    }
+
+    /// Takes the first record of an idle lane into work.
+    pub(super) fn start(&mut self, key: &LaneKey) -> Option<&mut Job<P>> {
+        let lane = self.lanes.get_mut(key).filter(|lane| lane.gait == Gait::Idle)?;
+        let job = lane.jobs.front_mut()?;
+        lane.gait = Gait::Busy;
+        self.busy.insert(job.offset, key.clone());
+        self.highest_started = self.highest_started.max(Some(job.offset));
+        Some(job)
+    }
+
+    /// The record in work at this offset.
+    pub(super) fn in_work(&mut self, offset: Offset) -> Option<&mut Job<P>> {
+        let key = self.busy.get(&offset)?;
+        self.lanes.get_mut(key)?.jobs.front_mut()
+    }
+
+    /// Puts the record in work aside until `until`; its lane waits with it.
+    pub(super) fn park(&mut self, offset: Offset, until: Time) -> Option<LaneKey> {
+        let key = self.leave_work(offset, Gait::Parked(until))?;
+        self.parked.insert(offset);
+        Some(key)
+    }
+
+    /// The wait of a lane is over; `false` if it does not wait for this moment (any more).
+    pub(super) fn unpark(&mut self, key: &LaneKey, until: Time) -> bool {
+        let Some(lane) = self.lanes.get_mut(key).filter(|lane| lane.gait == Gait::Parked(until)) else {
+            return false;
+        };
+        lane.gait = Gait::Idle;
+        if let Some(job) = lane.jobs.front() {
+            self.parked.remove(&job.offset);
+        }
+        true
+    }
+
+    /// Takes the record in work out; names the lane if another record waits in it.
+    pub(super) fn finish(&mut self, offset: Offset, limits: &Limits) -> Option<LaneKey> {
+        let key = self.leave_work(offset, Gait::Idle)?;
+        let lane = self.lanes.get_mut(&key)?;
+        lane.jobs.pop_front()?;
+        self.held -= 1;
+        if lane.jobs.len() <= resume_mark(limits.lane_records_max) {
+            self.long.remove(&key);
+        }
+        if lane.jobs.is_empty() {
+            self.lanes.remove(&key);
+            return None;
+        }
+        Some(key)
+    }
+
+    fn leave_work(&mut self, offset: Offset, gait: Gait) -> Option<LaneKey> {
+        let key = self.busy.remove(&offset)?;
+        self.lanes.get_mut(&key)?.gait = gait;
+        Some(key)
+    }
+
+    /// The records in work, each with its attempt.
+    pub(super) fn attempts(&self) -> impl Iterator<Item = (Offset, u32)> + '_ {
+        self.busy.iter().filter_map(|(offset, key)| Some((*offset, self.lanes.get(key)?.jobs.front()?.course.attempts)))
+    }
+
+    pub(super) fn busy_len(&self) -> usize {
+        self.busy.len()
+    }
+
+    pub(super) fn parked_len(&self) -> usize {
+        self.parked.len()
+    }
+
+    pub(super) fn held(&self) -> usize {
+        self.held
+    }
+
+    /// The lowest offset that waits in a parked lane.
+    pub(super) fn lowest_parked(&self) -> Option<Offset> {
+        self.parked.first().copied()
+    }
+
+    pub(super) fn highest_started(&self) -> Option<Offset> {
+        self.highest_started
+    }
+
+    /// Whether an idle lane begins with a record that `wanted` asks for.
+    pub(super) fn any_startable(&self, wanted: impl Fn(Offset) -> bool) -> bool {
+        self.lanes
+            .values()
+            .any(|lane| lane.gait == Gait::Idle && lane.jobs.front().is_some_and(|job| wanted(job.offset)))
+    }
+
+    pub(super) fn at_a_bound(&self, limits: &Limits, span: u64) -> bool {
+        self.held >= limits.partition_records_max
+            || self.parked.len() >= limits.parked_keys_max
+            || span >= limits.watermark_span_max
+            || !self.long.is_empty()
+    }
+
+    pub(super) fn has_room(&self, limits: &Limits, span: u64) -> bool {
+        self.held <= resume_mark(limits.partition_records_max)
+            && self.parked.len() <= resume_mark(limits.parked_keys_max)
+            && span <= limits.watermark_span_max - limits.watermark_span_max.div_ceil(5)
+            && self.long.is_empty()
+    }
+}
+
+/// Fetching goes on at four fifths of a bound: `pause` throws the client's fetched records away, so pausing and
+/// resuming at the same mark would fetch everything again and again.
+fn resume_mark(bound: usize) -> usize {
+    bound - bound.div_ceil(5)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(offset: Offset) -> Job<()> {
+        Job { offset, payload: (), course: Course::default() }
+    }
+
+    fn key(name: &'static str) -> LaneKey {
+        LaneKey::Key(Bytes::from_static(name.as_bytes()))
+    }
+
+    #[test]
+    fn a_key_has_one_record_in_work_and_the_next_waits() {
+        let (limits, mut lanes) = (Limits::default(), Lanes::default());
+        assert!(lanes.push(&key("a"), job(0), &limits));
+        assert!(!lanes.push(&key("a"), job(1), &limits));
+        assert!(lanes.push(&key("b"), job(2), &limits));
+        assert!(lanes.start(&key("a")).is_some());
+        assert!(lanes.start(&key("a")).is_none());
+        assert!(lanes.start(&key("b")).is_some());
+        assert_eq!(lanes.finish(0, &limits), Some(key("a")));
+        assert_eq!(lanes.finish(2, &limits), None);
+        assert_eq!(lanes.startable(&key("a")), Some(1));
+    }
+
+    #[test]
+    fn a_parked_lane_starts_again_when_its_time_has_come() {
+        let (limits, mut lanes) = (Limits::default(), Lanes::default());
+        let noon = Time::from_millis(12);
+        lanes.push(&key("a"), job(0), &limits);
+        lanes.start(&key("a"));
+        lanes.park(0, noon);
+        assert_eq!((lanes.lowest_parked(), lanes.startable(&key("a"))), (Some(0), None));
+        assert!(!lanes.unpark(&key("a"), Time::from_millis(11)));
+        assert!(lanes.unpark(&key("a"), noon));
+        assert_eq!((lanes.lowest_parked(), lanes.startable(&key("a"))), (None, Some(0)));
+    }
+
+    #[test]
+    fn a_long_lane_asks_for_a_pause_until_it_is_down_to_four_fifths() {
+        let limits = Limits { lane_records_max: 5, ..Limits::default() };
+        let mut lanes = Lanes::default();
+        for offset in 0..5 {
+            lanes.push(&key("a"), job(offset), &limits);
+        }
+        assert!(lanes.at_a_bound(&limits, 5));
+        lanes.start(&key("a"));
+        lanes.finish(0, &limits);
+        assert!(!lanes.at_a_bound(&limits, 4) && lanes.has_room(&limits, 4));
+    }
+}

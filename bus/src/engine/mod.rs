@@ -1,0 +1,605 @@
+//! The consuming engine: records go in, what is to be done with them comes out.
+//!
+//! It decides everything that at-least-once delivery and order per key hang on — what may start, what is tried again
+//! and when, what becomes a dead letter, how far may be committed, when partitions may be let go — and does none of it.
+//! There is no Kafka client, no runtime, no clock in here: a driver feeds [`Input`]s together with the time, carries
+//! out the [`Action`]s, and calls again at [`Engine::next_wake`]. The same inputs give the same actions.
+//!
+//! ```
+//! use rehearsal_bus::engine::{Action, Config, Delivered, Engine, Input, Outcome, Partition, Time};
+//!
+//! let (now, orders) = (Time::default(), Partition { topic: 0, index: 3 });
+//! let mut engine = Engine::new(Config::default(), 1);
+//! engine.handle(now, Input::Assigned { partitions: vec![orders] });
+//! engine.handle(now, Input::Delivered(Delivered::new(orders, 42, Some("order 7".into()), "placed")));
+//!
+//! let Some(Action::Start(start)) = engine.next_action() else { panic!("nothing else is in work") };
+//! assert_eq!(start.payload, "placed");
+//! engine.handle(now, Input::Finished { ticket: start.ticket, outcome: Outcome::Done });
+//!
+//! let later = engine.next_wake().unwrap();
+//! engine.handle(later, Input::Tick);
+//! let Some(Action::Commit { offsets, .. }) = engine.next_action() else { panic!("it is time to commit") };
+//! assert_eq!(offsets, [(orders, 43)]);
+//! ```
+
+pub mod dead_letters;
+mod drain;
+mod io;
+mod lanes;
+mod ledger;
+mod retry;
+
+pub use dead_letters::{CauseOfDeath, Header, Obituary};
+pub use drain::Farewell;
+pub use io::{
+    Action, CommitId, DeadLetter, Delivered, Epoch, Errand, Input, Offset, Partition, Release, Start, Ticket, Time,
+};
+pub use retry::{HandlerFailure, Outcome};
+
+use crate::config::Limits;
+use crate::retry::RetryPolicy;
+use drain::{Drain, Worth};
+use lanes::{Job, LaneKey, Lanes};
+use ledger::Ledger;
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+use retry::{Course, Decision, decide};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What becomes of a record that is given up.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum DeadLetters {
+    /// It is written to the dead-letter queue; while that fails, its lane waits between attempts as this says (as often as
+    /// it takes: there is no other place for the record).
+    Write(RetryPolicy),
+    /// It is dropped, and counted.
+    Drop,
+}
+
+/// How the engine behaves.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Config {
+    /// How often and how long apart a failing record is tried, and what waits meanwhile.
+    pub retry: RetryPolicy,
+    /// What becomes of a record that is given up.
+    pub dead_letters: DeadLetters,
+    /// Resolved records are committed at the latest after this.
+    pub commit_interval: Duration,
+    /// … or as soon as this many are.
+    pub commit_every: usize,
+    /// The bounds.
+    pub limits: Limits,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            retry: RetryPolicy::default(),
+            dead_letters: DeadLetters::Write(RetryPolicy::default()),
+            // A crash repeats at most this much work; a commit is one small request.
+            commit_interval: Duration::from_millis(500),
+            commit_every: 10_000,
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// What has happened so far. Every delivered record is counted once under `delivered` and, when it is resolved, once
+/// under `succeeded`, `skipped`, `dead_lettered` or `dropped`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Records taken in.
+    pub delivered: u64,
+    /// Records all handlers were content with.
+    pub succeeded: u64,
+    /// Records that were not for us.
+    pub skipped: u64,
+    /// Records acknowledged by the dead-letter queue.
+    pub dead_lettered: u64,
+    /// Records given up without a dead-letter queue.
+    pub dropped: u64,
+    /// Attempts after the first.
+    pub retries: u64,
+    /// Letters the dead-letter queue did not take.
+    pub dead_letter_failures: u64,
+    /// Commits that failed.
+    pub commit_failures: u64,
+    /// Reports that came too late: the assignment they belong to is over.
+    pub fenced: u64,
+}
+
+/// How things stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Status {
+    /// Partitions held.
+    pub partitions: usize,
+    /// Records with their handlers or on their way to the dead-letter queue.
+    pub in_flight: usize,
+    /// Records held, waiting ones included.
+    pub held: usize,
+    /// Lanes that wait for a retry.
+    pub parked: usize,
+    /// Partitions not fetched from.
+    pub paused: usize,
+    /// Records the dead-letter queue has refused at least once and not taken since: nothing is lost, nothing of
+    /// them is committed, and somebody should look.
+    pub unburied: usize,
+}
+
+impl Status {
+    /// Whether dead letters cannot be written.
+    pub fn is_degraded(&self) -> bool {
+        self.unburied > 0
+    }
+}
+
+/// The engine. See the [module](self).
+#[derive(Debug)]
+pub struct Engine<P> {
+    config: Config,
+    chance: SmallRng,
+    assignments: BTreeMap<Partition, Assignment<P>>,
+    epochs: u64,
+    /// Lanes whose first record may start, in the order in which they became so.
+    ready: VecDeque<(Partition, Epoch, LaneKey)>,
+    parked: BTreeSet<(Time, Partition, Epoch, LaneKey)>,
+    in_flight: usize,
+    drains: Vec<Drain>,
+    stopping: bool,
+    commits: Commits,
+    unburied: BTreeSet<(Partition, Offset)>,
+    counters: Counters,
+    actions: VecDeque<Action<P>>,
+}
+
+#[derive(Debug)]
+struct Assignment<P> {
+    epoch: Epoch,
+    ledger: Ledger,
+    lanes: Lanes<P>,
+    paused: bool,
+    leaving: Option<Worth>,
+}
+
+/// A position to commit, and the assignment it was reached under.
+type Position = (Partition, Epoch, Offset);
+
+#[derive(Debug, Default)]
+struct Commits {
+    issued: u64,
+    /// The one commit under way: a second one could overtake it.
+    under_way: Option<(CommitId, Vec<Position>)>,
+    resolved: usize,
+    due: Option<Time>,
+}
+
+impl<P: Clone> Engine<P> {
+    /// An engine without partitions; `seed` decides its jitter.
+    pub fn new(config: Config, seed: u64) -> Self {
+        Self {
+            config,
+            chance: SmallRng::seed_from_u64(seed),
+            assignments: BTreeMap::new(),
+            epochs: 0,
+            ready: VecDeque::new(),
+            parked: BTreeSet::new(),
+            in_flight: 0,
+            drains: Vec::new(),
+            stopping: false,
+            commits: Commits::default(),
+            unburied: BTreeSet::new(),
+            counters: Counters::default(),
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// Takes note of what happened; what follows from it is told by [`Engine::next_action`].
+    pub fn handle(&mut self, now: Time, input: Input<P>) {
+        match input {
+            Input::Assigned { partitions } => self.assigned(partitions),
+            Input::Delivered(record) => self.delivered(now, record),
+            Input::Finished { ticket, outcome } => self.finished(now, ticket, outcome),
+            Input::DeadLetterAcked { ticket } => self.buried(now, ticket),
+            Input::DeadLetterFailed { ticket } => self.not_buried(now, ticket),
+            Input::CommitDone { id, confirmed } => self.committed(now, id, confirmed),
+            Input::Revoking { partitions, deadline } => self.leave(Farewell::Revoked, partitions, deadline),
+            Input::Lost { partitions } => self.lost(partitions),
+            Input::Stop { deadline } => self.stop(deadline),
+            Input::Tick => {}
+        }
+        self.advance(now);
+    }
+
+    /// The next thing to do, in the order in which things are to be done.
+    pub fn next_action(&mut self) -> Option<Action<P>> {
+        self.actions.pop_front()
+    }
+
+    /// When the engine wants to be called at the latest, if nothing happens before.
+    pub fn next_wake(&self) -> Option<Time> {
+        let parked = self.parked.first().map(|(due, ..)| *due);
+        let commit = self.commits.due.filter(|_| self.commits.under_way.is_none());
+        let drain = self.drains.iter().map(|drain| drain.deadline).min();
+        [parked, commit, drain].into_iter().flatten().min()
+    }
+
+    /// What has happened so far.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// How things stand.
+    pub fn status(&self) -> Status {
+        let assignments = self.assignments.values();
+        Status {
+            partitions: assignments.len(),
+            in_flight: self.in_flight,
+            held: assignments.clone().map(|assignment| assignment.lanes.held()).sum(),
+            parked: assignments.clone().map(|assignment| assignment.lanes.parked_len()).sum(),
+            paused: assignments.filter(|assignment| assignment.paused).count(),
+            unburied: self.unburied.len(),
+        }
+    }
+
+    /// What follows from the time that has passed and from whatever was just noted.
+    fn advance(&mut self, now: Time) {
+        self.unpark(now);
+        self.start_ready(now);
+        self.let_go(now);
+        self.commit(now);
+    }
+
+    // ── assignment ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    fn assigned(&mut self, partitions: Vec<Partition>) {
+        if self.stopping {
+            return;
+        }
+        self.leave_drains(&partitions);
+        self.epochs += 1;
+        let epoch = Epoch(self.epochs);
+        for partition in partitions {
+            self.abandon(partition);
+            let fresh =
+                Assignment { epoch, ledger: Ledger::default(), lanes: Lanes::default(), paused: false, leaving: None };
+            self.assignments.insert(partition, fresh);
+        }
+        // The client forgets across a rebalance what it had paused (KAFKA-13425).
+        let paused: Vec<_> = self
+            .assignments
+            .iter()
+            .filter(|(_, assignment)| assignment.paused)
+            .map(|(partition, _)| *partition)
+            .collect();
+        if !paused.is_empty() {
+            self.actions.push_back(Action::Pause(paused));
+        }
+    }
+
+    fn lost(&mut self, partitions: Vec<Partition>) {
+        self.leave_drains(&partitions);
+        let abandoned = partitions.iter().map(|partition| self.abandon(*partition)).sum();
+        let release = Release { why: Farewell::Lost, partitions, commit: Vec::new(), abandoned };
+        self.actions.push_back(Action::Release(release));
+    }
+
+    fn stop(&mut self, deadline: Time) {
+        self.stopping = true;
+        for drain in &mut self.drains {
+            drain.deadline = drain.deadline.min(deadline);
+        }
+        let staying = self.assignments.iter().filter(|(_, assignment)| assignment.leaving.is_none());
+        let staying = staying.map(|(partition, _)| *partition).collect();
+        self.leave(Farewell::Stopping, staying, deadline);
+    }
+
+    /// Begins the drain of these partitions. One that is on its way out already changes over to this drain.
+    fn leave(&mut self, why: Farewell, partitions: Vec<Partition>, deadline: Time) {
+        self.leave_drains(&partitions);
+        let mut fetching = Vec::new();
+        for partition in &partitions {
+            let Some(assignment) = self.assignments.get_mut(partition) else { continue };
+            assignment.leaving.get_or_insert(Worth::until(assignment.lanes.highest_started()));
+            if !assignment.paused {
+                assignment.paused = true;
+                fetching.push(*partition);
+            }
+        }
+        if !fetching.is_empty() {
+            self.actions.push_back(Action::Pause(fetching));
+        }
+        self.drains.push(Drain { why, partitions: partitions.into_iter().collect(), deadline });
+    }
+
+    fn leave_drains(&mut self, partitions: &[Partition]) {
+        for drain in &mut self.drains {
+            drain.partitions.retain(|partition| !partitions.contains(partition));
+        }
+    }
+
+    /// Releases the partitions whose drain is over.
+    fn let_go(&mut self, now: Time) {
+        for drain in std::mem::take(&mut self.drains) {
+            if drain.deadline > now && !self.is_drained(&drain) {
+                self.drains.push(drain);
+                continue;
+            }
+            let owned =
+                drain.partitions.iter().filter_map(|partition| Some((*partition, self.assignments.get(partition)?)));
+            let commit = owned.filter_map(|(partition, owned)| Some((partition, owned.ledger.last_word()?))).collect();
+            let abandoned = drain.partitions.iter().map(|partition| self.abandon(*partition)).sum();
+            let partitions: Vec<_> = drain.partitions.into_iter().collect();
+            // A stop whose partitions were all revoked meanwhile has nothing to let go.
+            if drain.why != Farewell::Stopping || !partitions.is_empty() {
+                self.actions.push_back(Action::Release(Release { why: drain.why, partitions, commit, abandoned }));
+            }
+        }
+        if self.stopping && self.drains.is_empty() && self.assignments.is_empty() {
+            self.stopping = false;
+            self.actions.push_back(Action::Stopped);
+        }
+    }
+
+    fn is_drained(&self, drain: &Drain) -> bool {
+        // A commit under way could arrive after the last one and take the group back.
+        let committing = self.commits.under_way.as_ref();
+        let committing =
+            committing.is_some_and(|(_, offsets)| offsets.iter().any(|(p, ..)| drain.partitions.contains(p)));
+        let mut owned = drain.partitions.iter().filter_map(|partition| self.assignments.get(partition));
+        !committing
+            && owned.all(|assignment| assignment.lanes.busy_len() == 0 && !assignment.has_work_worth_finishing())
+    }
+
+    /// Forgets a partition. What is in work for it is cut off, and its reports will be fenced.
+    fn abandon(&mut self, partition: Partition) -> usize {
+        let Some(assignment) = self.assignments.remove(&partition) else { return 0 };
+        self.unburied.retain(|(of, _)| *of != partition);
+        self.in_flight -= assignment.lanes.busy_len();
+        for (offset, attempt) in assignment.lanes.attempts() {
+            self.actions.push_back(Action::Abandon(Ticket { partition, epoch: assignment.epoch, offset, attempt }));
+        }
+        assignment.lanes.busy_len()
+    }
+
+    // ── records ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    fn delivered(&mut self, now: Time, record: Delivered<P>) {
+        let Delivered { partition, offset, key, payload, errand } = record;
+        let Some(assignment) = self.assignments.get_mut(&partition).filter(|assignment| assignment.leaving.is_none())
+        else {
+            // Fetched before the pause took hold: never in the books, so it is the next owner's.
+            self.counters.fenced += 1;
+            return;
+        };
+        if !assignment.ledger.deliver(offset) {
+            self.counters.fenced += 1;
+            return;
+        }
+        self.counters.delivered += 1;
+        let course = match errand {
+            Errand::Handle => Course::default(),
+            Errand::Bury { error_type, message } => Course::buried(Obituary::poison(now, error_type, message)),
+            Errand::Halt { reason } => return self.actions.push_back(Action::Halt { partition, offset, reason }),
+            Errand::Skip => {
+                self.counters.skipped += 1;
+                return self.resolve(now, partition, offset);
+            }
+        };
+        let lane = LaneKey::of(self.config.retry.scope, key, offset);
+        if assignment.lanes.push(&lane, Job { offset, payload, course }, &self.config.limits) {
+            self.ready.push_back((partition, assignment.epoch, lane));
+        }
+        self.pause_or_resume(partition);
+    }
+
+    fn unpark(&mut self, now: Time) {
+        while self.parked.first().is_some_and(|(due, ..)| *due <= now) {
+            let Some((due, partition, epoch, lane)) = self.parked.pop_first() else { break };
+            let assignment = self.assignments.get_mut(&partition);
+            let Some(assignment) = assignment.filter(|assignment| assignment.epoch == epoch) else { continue };
+            // On the way out nothing is tried again: the record stays uncommitted for the next owner.
+            if assignment.leaving.is_none() && assignment.lanes.unpark(&lane, due) {
+                self.ready.push_back((partition, epoch, lane));
+            }
+            self.pause_or_resume(partition);
+        }
+    }
+
+    fn start_ready(&mut self, now: Time) {
+        while self.in_flight < self.config.limits.in_flight_max {
+            let Some((partition, epoch, lane)) = self.ready.pop_front() else { break };
+            let assignment = self.assignments.get_mut(&partition);
+            let Some(assignment) = assignment.filter(|assignment| assignment.epoch == epoch) else { continue };
+            let startable = assignment.lanes.startable(&lane);
+            if !startable.is_some_and(|offset| assignment.may_start(offset)) {
+                continue;
+            }
+            let Some(job) = assignment.lanes.start(&lane) else { continue };
+            self.in_flight += 1;
+            match &job.course.obituary {
+                Some(obituary) => {
+                    let ticket = Ticket { partition, epoch, offset: job.offset, attempt: job.course.attempts };
+                    let letter = DeadLetter { ticket, payload: job.payload.clone(), obituary: obituary.clone() };
+                    self.bury(now, letter);
+                }
+                None => {
+                    job.course.attempts += 1;
+                    self.counters.retries += u64::from(job.course.attempts > 1);
+                    self.actions.push_back(Action::Start(Start {
+                        ticket: Ticket { partition, epoch, offset: job.offset, attempt: job.course.attempts },
+                        payload: job.payload.clone(),
+                        only_handlers: job.course.pending.clone(),
+                    }));
+                }
+            }
+        }
+    }
+
+    fn finished(&mut self, now: Time, ticket: Ticket, outcome: Outcome) {
+        let retry = self.config.retry;
+        let chance = &mut self.chance;
+        let Some(job) = in_work(&mut self.assignments, ticket).filter(|job| job.course.obituary.is_none()) else {
+            self.counters.fenced += 1;
+            return;
+        };
+        match decide(&retry, now, &mut job.course, outcome, chance) {
+            Decision::Resolved => {
+                self.counters.succeeded += 1;
+                self.done(now, ticket);
+            }
+            Decision::Again { after } => self.park(ticket, now + after),
+            Decision::Bury(obituary) => {
+                let obituary = Arc::new(obituary);
+                job.course.obituary = Some(obituary.clone());
+                let payload = job.payload.clone();
+                self.bury(now, DeadLetter { ticket, payload, obituary });
+            }
+        }
+    }
+
+    /// Writes a letter; its record stays in work, and in the books, until it is acknowledged.
+    fn bury(&mut self, now: Time, letter: DeadLetter<P>) {
+        match self.config.dead_letters {
+            DeadLetters::Write(_) => self.actions.push_back(Action::DeadLetter(letter)),
+            DeadLetters::Drop => {
+                let ticket = letter.ticket;
+                self.actions.push_back(Action::Dropped(letter));
+                self.counters.dropped += 1;
+                self.done(now, ticket);
+            }
+        }
+    }
+
+    fn buried(&mut self, now: Time, ticket: Ticket) {
+        if in_work(&mut self.assignments, ticket).is_none_or(|job| job.course.obituary.is_none()) {
+            self.counters.fenced += 1;
+            return;
+        }
+        self.counters.dead_lettered += 1;
+        self.unburied.remove(&(ticket.partition, ticket.offset));
+        self.done(now, ticket);
+    }
+
+    fn not_buried(&mut self, now: Time, ticket: Ticket) {
+        let DeadLetters::Write(backoff) = self.config.dead_letters else { return };
+        let job = in_work(&mut self.assignments, ticket).filter(|job| job.course.obituary.is_some());
+        let Some(job) = job else {
+            self.counters.fenced += 1;
+            return;
+        };
+        let wait = backoff.delay(job.course.burials_failed, &mut self.chance);
+        job.course.burials_failed += 1;
+        self.counters.dead_letter_failures += 1;
+        self.unburied.insert((ticket.partition, ticket.offset));
+        self.park(ticket, now + wait);
+    }
+
+    fn park(&mut self, ticket: Ticket, until: Time) {
+        let Some(assignment) = self.assignments.get_mut(&ticket.partition) else { return };
+        self.in_flight -= 1;
+        if let Some(lane) = assignment.lanes.park(ticket.offset, until) {
+            self.parked.insert((until, ticket.partition, ticket.epoch, lane));
+        }
+        self.pause_or_resume(ticket.partition);
+    }
+
+    /// The record in work is resolved; the next of its lane may start.
+    fn done(&mut self, now: Time, ticket: Ticket) {
+        let Some(assignment) = self.assignments.get_mut(&ticket.partition) else { return };
+        self.in_flight -= 1;
+        if let Some(lane) = assignment.lanes.finish(ticket.offset, &self.config.limits) {
+            self.ready.push_back((ticket.partition, ticket.epoch, lane));
+        }
+        self.resolve(now, ticket.partition, ticket.offset);
+    }
+
+    fn resolve(&mut self, now: Time, partition: Partition, offset: Offset) {
+        let Some(assignment) = self.assignments.get_mut(&partition) else { return };
+        assignment.ledger.resolve(offset);
+        self.commits.resolved += 1;
+        self.commits.due.get_or_insert(now + self.config.commit_interval);
+        self.pause_or_resume(partition);
+    }
+
+    fn pause_or_resume(&mut self, partition: Partition) {
+        let Some(assignment) = self.assignments.get_mut(&partition).filter(|assignment| assignment.leaving.is_none())
+        else {
+            return;
+        };
+        let (limits, span) = (&self.config.limits, assignment.ledger.span());
+        if !assignment.paused && assignment.lanes.at_a_bound(limits, span) {
+            assignment.paused = true;
+            self.actions.push_back(Action::Pause(vec![partition]));
+        } else if assignment.paused && assignment.lanes.has_room(limits, span) {
+            assignment.paused = false;
+            self.actions.push_back(Action::Resume(vec![partition]));
+        }
+    }
+
+    // ── commits ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    fn commit(&mut self, now: Time) {
+        let due = self.commits.due.is_some_and(|due| due <= now) || self.commits.resolved >= self.config.commit_every;
+        if !due || self.commits.under_way.is_some() {
+            return;
+        }
+        self.commits.due = None;
+        self.commits.resolved = 0;
+        let mut positions = Vec::new();
+        for (partition, assignment) in &mut self.assignments {
+            // A leaving partition's last commit goes out with its release.
+            let position = assignment.ledger.commitable().filter(|_| assignment.leaving.is_none());
+            if let Some(position) = position {
+                assignment.ledger.sent(position);
+                positions.push((*partition, assignment.epoch, position));
+            }
+        }
+        if positions.is_empty() {
+            return;
+        }
+        self.commits.issued += 1;
+        let id = CommitId(self.commits.issued);
+        let offsets = positions.iter().map(|(partition, _, position)| (*partition, *position)).collect();
+        self.commits.under_way = Some((id, positions));
+        self.actions.push_back(Action::Commit { id, offsets });
+    }
+
+    fn committed(&mut self, now: Time, id: CommitId, confirmed: bool) {
+        let Some((_, positions)) = self.commits.under_way.take_if(|(under_way, _)| *under_way == id) else { return };
+        for (partition, epoch, position) in positions {
+            let assignment = self.assignments.get_mut(&partition);
+            let Some(assignment) = assignment.filter(|assignment| assignment.epoch == epoch) else { continue };
+            if confirmed {
+                assignment.ledger.confirmed(position);
+            } else {
+                assignment.ledger.refused();
+            }
+        }
+        if !confirmed {
+            self.counters.commit_failures += 1;
+            self.commits.due.get_or_insert(now + self.config.commit_interval);
+        }
+    }
+}
+
+impl<P> Assignment<P> {
+    fn may_start(&self, offset: Offset) -> bool {
+        self.leaving.is_none_or(|worth| worth.finishing(offset, self.lanes.lowest_parked()))
+    }
+
+    fn has_work_worth_finishing(&self) -> bool {
+        self.lanes.any_startable(|offset| self.may_start(offset))
+    }
+}
+
+/// The record this ticket speaks of, if it is still the attempt in work under the same assignment.
+fn in_work<P>(assignments: &mut BTreeMap<Partition, Assignment<P>>, ticket: Ticket) -> Option<&mut Job<P>> {
+    let assignment = assignments.get_mut(&ticket.partition).filter(|assignment| assignment.epoch == ticket.epoch)?;
+    assignment.lanes.in_work(ticket.offset).filter(|job| job.course.attempts == ticket.attempt)
+}
+
+#[cfg(test)]
+mod tests;

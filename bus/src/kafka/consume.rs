@@ -1,0 +1,517 @@
+//! The driver of the engine: carries out what it decides, and decides nothing itself.
+//!
+//! One task owns the engine. News from the reading thread and reports of finished work come in over channels; every
+//! attempt, dead letter and commit runs in a task of its own, so nothing here ever waits for a handler.
+
+use super::Shared;
+use super::poll::{BATCHES_MAX, News, Reader, Sorter, give_back, read};
+use super::publish::{Copy, Publisher};
+use super::record::Record;
+use crate::dispatch::DispatchOutcome;
+use crate::engine::{
+    self, Action, DeadLetter, DeadLetters, Engine, Farewell, HandlerFailure, Input, Offset, Outcome, Partition,
+    Release, Start, Ticket, Time, dead_letters,
+};
+use crate::error::BusError;
+use crate::event::{AnyEvent, WireMetadata};
+use crate::handler::{Ctx, HandlerSet, Source};
+use crate::hooks::Step;
+use futures::FutureExt;
+use jiff::Timestamp;
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{CommitMode, Consumer};
+use rdkafka::error::KafkaResult;
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// How long the client may take to leave the group. Leaving is a courtesy: the session would expire by itself.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What others may know of a consumption.
+#[derive(Debug, Default)]
+pub(super) struct Gauges {
+    /// Records the dead-letter topic does not take.
+    pub(super) unburied: AtomicUsize,
+    /// Keys waiting for a retry.
+    pub(super) parked: AtomicUsize,
+    /// Records passed over: of a type unknown here, or a replay for another group.
+    pub(super) skipped: AtomicU64,
+}
+
+/// What a running consumption answers to.
+pub(super) struct Controls {
+    /// Set to the deadline by which it must end.
+    pub(super) stop: watch::Sender<Option<Instant>>,
+    /// How many partitions it has; `None` until the group has given it its first share, which may be none.
+    pub(super) partitions: watch::Receiver<Option<usize>>,
+    /// How many attempts were cut off at the deadline, once it has ended.
+    pub(super) ended: watch::Receiver<Option<usize>>,
+}
+
+pub(super) struct Driver {
+    shared: Arc<Shared>,
+    publisher: Publisher,
+    /// Partitions of the dead-letter topic: a letter goes to the partition its record came from, if there is one.
+    dlq_partitions: i32,
+    engine: Engine<Arc<Record>>,
+    clock: Clock,
+    reader: Arc<Reader>,
+    reading: std::thread::JoinHandle<()>,
+    stop_reading: Arc<AtomicBool>,
+    news: mpsc::Receiver<News>,
+    /// Unbounded, for the engine bounds what is in work.
+    reports: mpsc::UnboundedReceiver<Input<Arc<Record>>>,
+    report: mpsc::UnboundedSender<Input<Arc<Record>>>,
+    stop: watch::Receiver<Option<Instant>>,
+    partitions: watch::Sender<Option<usize>>,
+    ended: watch::Sender<Option<usize>>,
+    attempts: HashMap<Ticket, AbortHandle>,
+    chores: JoinSet<()>,
+    cancellation: CancellationToken,
+    counted: engine::Counters,
+    cut_off: usize,
+    failure: Option<BusError>,
+}
+
+/// The engine's time: the wall clock's when it started, the monotonic clock's progress since.
+#[derive(Clone, Copy)]
+struct Clock {
+    began: Instant,
+    at: Time,
+}
+
+impl Clock {
+    fn start() -> Self {
+        let since_epoch = Duration::try_from(Timestamp::now().duration_since(Timestamp::UNIX_EPOCH));
+        Self { began: Instant::now(), at: Time(since_epoch.unwrap_or_default()) }
+    }
+
+    fn now(&self) -> Time {
+        self.at + self.began.elapsed()
+    }
+
+    fn instant(&self, time: Time) -> Instant {
+        self.began + time.since(self.at)
+    }
+
+    fn time(&self, instant: Instant) -> Time {
+        self.at + instant.saturating_duration_since(self.began)
+    }
+}
+
+impl Driver {
+    /// Joins the group and starts reading.
+    pub(super) fn start(
+        shared: Arc<Shared>,
+        publisher: Publisher,
+        dlq_partitions: i32,
+        make_reader: impl FnOnce(mpsc::Sender<News>) -> Result<Reader, BusError>,
+    ) -> Result<(Self, Controls), BusError> {
+        let (tell, news) = mpsc::channel(BATCHES_MAX);
+        let reader = Arc::new(make_reader(tell.clone())?);
+        reader
+            .subscribe(&[&shared.topic])
+            .map_err(|error| BusError::Backend { doing: "subscribing to the topic", source: error.into() })?;
+        let sorter = Sorter {
+            topic: shared.topic.clone(),
+            group: shared.group.clone(),
+            registry: shared.registry.clone(),
+            unknown_type: shared.config.unknown_type,
+        };
+        let stop_reading = Arc::new(AtomicBool::new(false));
+        let reading = {
+            let (reader, stop) = (reader.clone(), stop_reading.clone());
+            std::thread::Builder::new()
+                .name(format!("read {}", shared.topic))
+                .spawn(move || read(&reader, &sorter, &tell, &stop))
+                .map_err(|error| BusError::Backend { doing: "starting the reading thread", source: error.into() })?
+        };
+        let (report, reports) = mpsc::unbounded_channel();
+        let (stop, stop_asked) = watch::channel(None);
+        let (partitions, partitions_seen) = watch::channel(None);
+        let (ended, end_seen) = watch::channel(None);
+        let driver = Self {
+            publisher,
+            dlq_partitions,
+            engine: Engine::new(engine_config(&shared), rand::random()),
+            clock: Clock::start(),
+            reader,
+            reading,
+            stop_reading,
+            news,
+            reports,
+            report,
+            stop: stop_asked,
+            partitions,
+            ended,
+            attempts: HashMap::new(),
+            chores: JoinSet::new(),
+            cancellation: CancellationToken::new(),
+            counted: engine::Counters::default(),
+            cut_off: 0,
+            failure: None,
+            shared,
+        };
+        Ok((driver, Controls { stop, partitions: partitions_seen, ended: end_seen }))
+    }
+
+    /// Consumes until it is told to stop, or cannot go on.
+    pub(super) async fn run(mut self) -> Result<(), BusError> {
+        let (mut finished, mut deserted) = (Vec::new(), false);
+        loop {
+            let wake = self.engine.next_wake().map(|time| self.clock.instant(time));
+            tokio::select! {
+                biased;
+                asked = self.stop.changed(), if !deserted => {
+                    // Nobody left to ask means that the bus was dropped.
+                    deserted = asked.is_err();
+                    let deadline = self.stop.borrow_and_update().unwrap_or_else(Instant::now);
+                    self.tell(Input::Stop { deadline: self.clock.time(deadline) });
+                }
+                _ = self.reports.recv_many(&mut finished, 256) => {
+                    for report in finished.drain(..) {
+                        if let Input::Finished { ticket, .. } = &report {
+                            self.attempts.remove(ticket);
+                        }
+                        self.tell(report);
+                    }
+                }
+                Some(news) = self.news.recv() => self.heard(news),
+                () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {
+                    self.tell(Input::Tick);
+                }
+                Some(_) = self.chores.join_next() => {}
+            }
+            let stopped = self.carry_out();
+            self.count();
+            if stopped {
+                return self.end().await;
+            }
+        }
+    }
+
+    fn tell(&mut self, input: Input<Arc<Record>>) {
+        self.engine.handle(self.clock.now(), input);
+    }
+
+    fn heard(&mut self, news: News) {
+        match news {
+            News::Assigned(partitions) => {
+                self.shared.counters.rebalance_count.fetch_add(1, Ordering::Relaxed);
+                self.shared.hooks_about(&partitions, |topic, partition| Step::Assigned { topic, partition });
+                self.partitions.send_modify(|count| *count = Some(count.unwrap_or(0) + partitions.len()));
+                self.tell(Input::Assigned { partitions });
+            }
+            News::Revoking(partitions) => {
+                self.shared.counters.rebalance_count.fetch_add(1, Ordering::Relaxed);
+                let deadline = self.clock.now() + self.shared.config.rebalance_drain_timeout;
+                self.tell(Input::Revoking { partitions, deadline });
+            }
+            News::Lost(partitions) => {
+                self.shared.counters.rebalance_count.fetch_add(1, Ordering::Relaxed);
+                self.tell(Input::Lost { partitions });
+            }
+            News::Records(records) => {
+                let now = self.clock.now();
+                for record in records {
+                    self.engine.handle(now, Input::Delivered(record));
+                }
+            }
+            News::Broken(error) => {
+                self.failure = Some(BusError::Backend { doing: "reading", source: error.into() });
+                self.tell(Input::Stop { deadline: self.clock.now() });
+            }
+        }
+    }
+
+    /// Does what the engine wants done; whether it has stopped.
+    fn carry_out(&mut self) -> bool {
+        while let Some(action) = self.engine.next_action() {
+            match action {
+                Action::Start(start) => self.attempt(start),
+                Action::Abandon(ticket) => {
+                    if let Some(attempt) = self.attempts.remove(&ticket) {
+                        attempt.abort();
+                    }
+                }
+                Action::DeadLetter(letter) => self.bury(letter),
+                Action::Dropped(letter) => {
+                    self.shared.counters.failed();
+                    let DeadLetter { ticket, obituary, .. } = letter;
+                    tracing::error!(
+                        ?ticket,
+                        error = obituary.message,
+                        "event given up and dropped: there is no dead-letter topic"
+                    );
+                }
+                Action::Commit { id, offsets } => {
+                    let (shared, reader, report) = (self.shared.clone(), self.reader.clone(), self.report.clone());
+                    self.chores.spawn_blocking(move || {
+                        let confirmed = commit(&shared, &reader, &offsets).is_ok();
+                        let _ = report.send(Input::CommitDone { id, confirmed });
+                    });
+                }
+                Action::Pause(partitions) => self.fetching("pausing", &partitions, |reader, list| reader.pause(list)),
+                Action::Resume(partitions) => {
+                    self.fetching("resuming", &partitions, |reader, list| reader.resume(list))
+                }
+                Action::Release(release) => self.release(release),
+                Action::Halt { partition, offset, reason } => {
+                    let at = format!("{}-{}@{offset}: {reason}", self.shared.topic, partition.index);
+                    tracing::error!(at, "consuming stops: the policy for unknown types is to fail");
+                    self.failure.get_or_insert(BusError::Backend { doing: "consuming", source: at.into() });
+                    let deadline = self.clock.now() + self.shared.config.rebalance_drain_timeout;
+                    self.tell(Input::Stop { deadline });
+                }
+                Action::Stopped => return true,
+            }
+        }
+        false
+    }
+
+    fn attempt(&mut self, start: Start<Arc<Record>>) {
+        let Start { ticket, payload: record, only_handlers } = start;
+        let (shared, report, cancellation) = (self.shared.clone(), self.report.clone(), self.cancellation.clone());
+        let attempt = tokio::spawn(async move {
+            let attempt = attempt(&shared, &record, ticket.attempt, only_handlers.as_ref(), cancellation);
+            // Handlers' panics are caught where they are called; this is for those of a type's own decoding.
+            let outcome = AssertUnwindSafe(attempt).catch_unwind().await.unwrap_or_else(|_| Outcome::Poison {
+                error_type: "Panic".into(),
+                message: "reading the event panicked".into(),
+            });
+            let _ = report.send(Input::Finished { ticket, outcome });
+        });
+        self.attempts.insert(ticket, attempt.abort_handle());
+    }
+
+    fn bury(&mut self, letter: DeadLetter<Arc<Record>>) {
+        let (shared, publisher, report) = (self.shared.clone(), self.publisher.clone(), self.report.clone());
+        let (partitions, now) = (self.dlq_partitions, self.clock.now());
+        self.chores.spawn(async move {
+            let DeadLetter { ticket, payload: record, obituary } = letter;
+            let (topic, group) = (&record.topic, &shared.group);
+            let origin = dead_letters::Origin { topic, partition: record.partition, offset: record.offset, group };
+            let copy = Copy {
+                topic: &shared.dlq_topic,
+                partition: Some(record.partition).filter(|partition| *partition < partitions),
+                key: record.key.as_ref(),
+                value: record.value.as_ref(),
+                headers: &dead_letters::headers(&record.headers, origin, &obituary, now),
+            };
+            let report_of = match publisher.write(copy).await {
+                Ok(_) => {
+                    tracing::warn!(?ticket, cause = obituary.cause.name(), error = obituary.message, "event dead-lettered");
+                    let at = source(&record);
+                    shared.hooks.tell(|| Step::DeadLettered { at: &at, reason: obituary.cause.reason() });
+                    Input::DeadLetterAcked { ticket }
+                }
+                Err(error) => {
+                    shared.counters.failed();
+                    tracing::error!(?ticket, %error, "the dead-letter topic does not take an event; it is kept, and its key waits");
+                    Input::DeadLetterFailed { ticket }
+                }
+            };
+            let _ = report.send(report_of);
+        });
+    }
+
+    fn fetching(
+        &mut self,
+        doing: &str,
+        partitions: &[Partition],
+        change: impl FnOnce(&Reader, &TopicPartitionList) -> KafkaResult<()>,
+    ) {
+        if let Err(error) = change(&self.reader, &list(&self.shared.topic, partitions.iter().copied())) {
+            tracing::error!(%error, ?partitions, "{doing} partitions failed");
+        }
+    }
+
+    fn release(&mut self, release: Release) {
+        let Release { why, partitions, commit: offsets, abandoned } = release;
+        if abandoned > 0 {
+            tracing::warn!(abandoned, ?why, "attempts cut off; their events will be delivered again");
+            self.cut_off += abandoned;
+        }
+        self.partitions.send_modify(|count| *count = count.map(|count| count.saturating_sub(partitions.len())));
+        let (shared, reader) = (self.shared.clone(), self.reader.clone());
+        self.chores.spawn_blocking(move || {
+            if !offsets.is_empty() {
+                let _ = commit(&shared, &reader, &offsets);
+            }
+            if why == Farewell::Revoked {
+                let freed = give_back(&reader, &list(&shared.topic, partitions.iter().copied()));
+                if let Err(error) = freed {
+                    tracing::error!(%error, ?partitions, "giving partitions back failed");
+                }
+            }
+            shared.hooks_about(&partitions, |topic, partition| Step::Revoked { topic, partition });
+        });
+    }
+
+    /// Carries what the engine has counted over to the bus's statistics.
+    fn count(&mut self) {
+        let (before, now) = (self.counted, self.engine.counters());
+        if now == before {
+            return;
+        }
+        self.counted = now;
+        let counters = &self.shared.counters;
+        let add = |counter: &AtomicU64, amount: u64| {
+            if amount > 0 {
+                counter.fetch_add(amount, Ordering::Relaxed);
+            }
+        };
+        let skipped = now.skipped - before.skipped;
+        let consumed = now.delivered - before.delivered - skipped;
+        if consumed > 0 {
+            counters.consumed(usize::try_from(consumed).unwrap_or(usize::MAX));
+        }
+        let buried = now.dead_lettered - before.dead_lettered;
+        add(&counters.events_processed_success, now.succeeded - before.succeeded);
+        add(&counters.events_processed_failed, buried + now.dropped - before.dropped);
+        add(&counters.messages_sent_to_dlq, buried);
+        add(&self.shared.gauges.skipped, skipped);
+        let status = self.engine.status();
+        self.shared.gauges.unburied.store(status.unburied, Ordering::Relaxed);
+        self.shared.gauges.parked.store(status.parked, Ordering::Relaxed);
+    }
+
+    /// Leaves the group. What is still running after the deadline is cut off.
+    async fn end(mut self) -> Result<(), BusError> {
+        self.cancellation.cancel();
+        let chores = async { while self.chores.join_next().await.is_some() {} };
+        if tokio::time::timeout(CLOSE_PATIENCE, chores).await.is_err() {
+            tracing::warn!("the last commit is not answered; its events will be delivered again");
+        }
+        self.reader.context().close();
+        self.stop_reading.store(true, Ordering::Release);
+        // The reading thread may be waiting to tell news; nobody listens any more.
+        drop(self.news);
+        let (closed, close) = oneshot::channel();
+        let (reading, reader) = (self.reading, self.reader);
+        // Closing waits for the group's coordinator, which may never answer.
+        let closing = std::thread::Builder::new().name("leave the group".into()).spawn(move || {
+            let _ = reading.join();
+            drop(reader);
+            let _ = closed.send(());
+        });
+        if closing.is_err() || tokio::time::timeout(CLOSE_PATIENCE, close).await.is_err() {
+            tracing::warn!("the Kafka client does not close; it is left behind, and the group will notice by itself");
+        }
+        self.shared.gauges.unburied.store(0, Ordering::Relaxed);
+        self.shared.gauges.parked.store(0, Ordering::Relaxed);
+        self.ended.send_replace(Some(self.cut_off));
+        self.failure.map_or(Ok(()), Err)
+    }
+}
+
+fn engine_config(shared: &Shared) -> engine::Config {
+    let config = &shared.config;
+    engine::Config {
+        retry: config.retry,
+        dead_letters: if config.enable_dlq { DeadLetters::Write(config.retry) } else { DeadLetters::Drop },
+        commit_interval: config.commit_interval,
+        commit_every: config.commit_records_max,
+        limits: config.limits,
+    }
+}
+
+/// Asks the handlers.
+async fn attempt(
+    shared: &Shared,
+    record: &Record,
+    attempt: u32,
+    only: Option<&HandlerSet>,
+    cancellation: CancellationToken,
+) -> Outcome {
+    let event = match event_in(shared, record) {
+        Ok(event) => event,
+        Err((error_type, message)) => return Outcome::Poison { error_type: error_type.into(), message },
+    };
+    let at = source(record);
+    let cx = Ctx::new()
+        .with_attempt(attempt)
+        .with_source(at.clone())
+        .with_group(shared.group.clone())
+        .with_cancellation(cancellation);
+    shared.hooks.tell(|| Step::Started { event_id: event.event_id(), at: Some(&at), attempt });
+    let results = shared.dispatcher.dispatch(event, &cx, only).await;
+    shared.counters.dispatched(&results);
+    for result in results.results() {
+        let (handler, outcome) = (&*result.name, &result.outcome);
+        shared.hooks.tell(|| Step::Finished { event_id: event.event_id(), at: Some(&at), handler, outcome });
+    }
+    outcome(&results)
+}
+
+fn outcome(results: &DispatchOutcome) -> Outcome {
+    let failures: Vec<_> = results
+        .failures()
+        .map(|(result, error)| HandlerFailure {
+            handler: result.handler,
+            name: result.name.clone(),
+            verdict: error.disposition(),
+            error_type: error.error_type().to_owned(),
+            message: error.to_string(),
+        })
+        .collect();
+    if failures.is_empty() { Outcome::Done } else { Outcome::Failed(failures) }
+}
+
+/// The event in a record; an error's kind and text if there is none.
+fn event_in<'a>(shared: &Shared, record: &'a Record) -> Result<&'a AnyEvent, (&'static str, String)> {
+    if let Some(event) = record.event.get() {
+        return Ok(event);
+    }
+    let name = record.event_type().unwrap_or_default();
+    let kind = shared.registry.get(name).ok_or_else(|| ("UnknownEventType", format!("no event type {name:?}")))?;
+    let headers = record.headers.iter().filter_map(|header| Some((header.name.as_str(), header.value.as_deref()?)));
+    let headers = WireMetadata::from_headers(headers);
+    let event = shared
+        .codec
+        .deserialize(record.value.as_deref().unwrap_or_default(), &kind, headers)
+        .map_err(|error| ("Undecodable", error.to_string()))?;
+    Ok(record.event.get_or_init(|| event))
+}
+
+fn source(record: &Record) -> Source {
+    Source { topic: record.topic.clone(), partition: record.partition, offset: record.offset }
+}
+
+fn list(topic: &str, partitions: impl IntoIterator<Item = Partition>) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    for partition in partitions {
+        list.add_partition(topic, partition.index);
+    }
+    list
+}
+
+/// Commits and waits for the answer: the client never reports the end of a commit it was not asked to wait for
+/// (rust-rdkafka#856).
+fn commit(shared: &Shared, reader: &Reader, offsets: &[(Partition, Offset)]) -> KafkaResult<()> {
+    let mut list = TopicPartitionList::new();
+    for (partition, offset) in offsets {
+        list.add_partition_offset(&shared.topic, partition.index, rdkafka::Offset::Offset(*offset))?;
+    }
+    let committed = reader.commit(&list, CommitMode::Sync);
+    match &committed {
+        Ok(()) => {
+            for (partition, offset) in offsets {
+                let at = Source { topic: shared.topic.clone(), partition: partition.index, offset: *offset };
+                shared.hooks.tell(|| Step::Committed { at: &at });
+            }
+        }
+        Err(error) => {
+            shared.counters.failed();
+            tracing::warn!(%error, ?offsets, "a commit failed; it is repeated with the next one");
+        }
+    }
+    committed
+}

@@ -1,0 +1,121 @@
+//! What the four config APIs share: which thing a request names, and how a change to it is answered.
+
+use crate::cluster::Caller;
+use crate::error::{ErrorCode, Reject};
+use crate::state::State;
+use crate::state::configs::Resource;
+use crate::state::topics;
+use crate::wire::Str;
+use std::collections::BTreeMap;
+
+/// The kinds of things that have configs, by Kafka's numbers (`ConfigResource.Type`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(i8)]
+pub(super) enum ResourceKind {
+    Topic = 2,
+    Broker = 4,
+    BrokerLogger = 8,
+    ClientMetrics = 16,
+    Group = 32,
+}
+
+impl ResourceKind {
+    /// All of them, in the order ListConfigResources names them.
+    pub(super) const ALL: [Self; 5] = [Self::Group, Self::ClientMetrics, Self::BrokerLogger, Self::Broker, Self::Topic];
+
+    pub(super) fn from_code(code: i8) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| *kind as i8 == code)
+    }
+}
+
+/// The resource of this kind and name. A broker answers only for itself and for all brokers together.
+pub(super) fn named(from: &Caller, kind: ResourceKind, name: &str) -> Result<Resource, Reject> {
+    match kind {
+        ResourceKind::Topic => {
+            topics::check_name(name)?;
+            Ok(Resource::Topic(name.to_owned()))
+        }
+        ResourceKind::Broker if name.is_empty() => Ok(Resource::DefaultBroker),
+        ResourceKind::Broker => Ok(Resource::Broker(own_id(from, name)?)),
+        ResourceKind::BrokerLogger => Ok(Resource::BrokerLogger(own_id(from, name)?)),
+        ResourceKind::ClientMetrics if name.is_empty() => invalid("a subscription to metrics needs a name"),
+        ResourceKind::ClientMetrics => Ok(Resource::ClientMetrics(name.to_owned())),
+        ResourceKind::Group if name.is_empty() => invalid("a group needs a name"),
+        ResourceKind::Group => Ok(Resource::Group(name.to_owned())),
+    }
+}
+
+fn own_id(from: &Caller, name: &str) -> Result<i32, Reject> {
+    match name.parse::<i32>() {
+        Ok(id) if id == from.node.0 => Ok(id),
+        Ok(_) => invalid(format!("this is {}; ask broker {name} itself", from.node)),
+        Err(_) => invalid(format!("'{name}' is not a broker's id")),
+    }
+}
+
+/// A resource to be altered: its type and name as the request gives them.
+pub(super) type Named = (i8, Str);
+
+/// Changes one resource after the other, each with its own outcome; one named twice is not changed at all.
+pub(super) fn alter_each<C>(
+    state: &mut State,
+    from: &Caller,
+    resources: Vec<(Named, C)>,
+    mut alter: impl FnMut(&mut State, &Resource, C, bool) -> Result<(), Reject>,
+) -> Vec<(Named, Result<(), Reject>)> {
+    let mut times_named: BTreeMap<Named, u32> = BTreeMap::new();
+    for (named, _) in &resources {
+        *times_named.entry(named.clone()).or_default() += 1;
+    }
+    let outcomes = resources.into_iter().map(|(named, changes)| {
+        let once = times_named.get(&named) == Some(&1);
+        let outcome = if once { alter_one(state, from, &named, changes, &mut alter) } else { twice() };
+        (named, outcome)
+    });
+    let outcomes = outcomes.collect();
+    state.configs_changed();
+    outcomes
+}
+
+fn alter_one<C>(
+    state: &mut State,
+    from: &Caller,
+    (kind, name): &Named,
+    changes: C,
+    alter: &mut impl FnMut(&mut State, &Resource, C, bool) -> Result<(), Reject>,
+) -> Result<(), Reject> {
+    let unknown = || Reject::new(ErrorCode::InvalidRequest, format!("nothing of type {kind} has configs"));
+    let kind = ResourceKind::from_code(*kind).ok_or_else(unknown)?;
+    if kind == ResourceKind::Topic && name.is_empty() {
+        return invalid("there are no configs for all topics together");
+    }
+    let resource = named(from, kind, name)?;
+    let missing = matches!(&resource, Resource::Topic(topic) if state.topics.get(topic).is_none());
+    // Kafka looks at the values before it looks for the topic.
+    alter(state, &resource, changes, missing)?;
+    match missing {
+        true => Err(Reject::new(ErrorCode::UnknownTopicOrPartition, format!("there is no topic '{name}'"))),
+        false => Ok(()),
+    }
+}
+
+/// The text that goes with an outcome: none for success, nor for an accident of the controller's.
+pub(super) fn text(outcome: &Result<(), Reject>) -> Option<Str> {
+    match outcome {
+        Ok(()) => None,
+        Err(reject) if reject.code == ErrorCode::UnknownServerError => None,
+        Err(reject) => super::message(reject),
+    }
+}
+
+pub(super) fn code(outcome: &Result<(), Reject>) -> i16 {
+    outcome.as_ref().err().map_or(ErrorCode::None, |reject| reject.code).code()
+}
+
+fn twice() -> Result<(), Reject> {
+    invalid("the request names this resource twice")
+}
+
+fn invalid<T>(why: impl Into<std::borrow::Cow<'static, str>>) -> Result<T, Reject> {
+    Err(Reject::new(ErrorCode::InvalidRequest, why))
+}

@@ -1,0 +1,46 @@
+//! IncrementalAlterConfigs (44), versions 0–1.
+//!
+//! Does: set, delete, append, subtract, for every kind of resource; validation only; in force when the answer is.
+//! Leaves out: alter-config policies, effects of configs the broker does not act upon.
+//! Differs from Apache Kafka: Java classes are not looked for, so any class name is accepted.
+
+use super::Answer;
+use super::config_resources::{alter_each, code, text};
+use crate::cluster::Caller;
+use crate::state::State;
+use crate::state::configs::{Alteration, Op};
+use crate::time::Time;
+use crate::wire::generated::incremental_alter_configs_request::{AlterableConfig, IncrementalAlterConfigsRequest};
+use crate::wire::generated::incremental_alter_configs_response::{
+    AlterConfigsResourceResponse, IncrementalAlterConfigsResponse,
+};
+
+pub(super) fn incremental_alter_configs(
+    state: &mut State,
+    _: Time,
+    from: &Caller,
+    request: IncrementalAlterConfigsRequest,
+) -> Answer {
+    let resources = request.resources.into_iter();
+    let resources = resources.map(|asked| ((asked.resource_type, asked.resource_name), asked.configs)).collect();
+    let outcomes = alter_each(state, from, resources, |state, resource, configs: Vec<AlterableConfig>, missing| {
+        let alterations: Vec<_> = configs.iter().map(alteration).collect();
+        state.configs.alter(resource, &alterations, request.validate_only || missing)
+    });
+    let responses = outcomes.into_iter().map(|((resource_type, resource_name), outcome)| {
+        let (error_code, error_message) = (code(&outcome), text(&outcome));
+        AlterConfigsResourceResponse { error_code, error_message, resource_type, resource_name }
+    });
+    Answer::now(IncrementalAlterConfigsResponse { responses: responses.collect(), ..Default::default() })
+}
+
+fn alteration(config: &AlterableConfig) -> Alteration<'_> {
+    let op = match config.config_operation {
+        0 => Op::Set,
+        1 => Op::Delete,
+        2 => Op::Append,
+        3 => Op::Subtract,
+        unknown => Op::Unknown(unknown),
+    };
+    Alteration { name: &config.name, op, value: config.value.as_deref() }
+}
