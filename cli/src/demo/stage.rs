@@ -7,6 +7,8 @@ use std::time::Instant;
 use uuid::Uuid;
 
 const BROKERS: i32 = 3;
+/// Kafka's own default is one replica, and a broker that crashes takes its only replicas with it.
+const REPLICATED: (&str, &str) = ("default.replication.factor", "3");
 
 pub(super) struct Stage {
     bootstrap: String,
@@ -19,7 +21,8 @@ impl Stage {
     /// Starts three brokers inside this process, on free ports.
     pub(super) fn embedded() -> anyhow::Result<Self> {
         let began = Instant::now();
-        let kafka = MockCluster::builder().brokers(BROKERS).start().context("starting the embedded cluster")?;
+        let kafka = MockCluster::builder().brokers(BROKERS).config(REPLICATED.0, REPLICATED.1).start();
+        let kafka = kafka.context("starting the embedded cluster")?;
         let took = began.elapsed();
         let bootstrap = kafka.bootstrap_servers();
         say!("{BROKERS} brokers inside this process: started in {} µs at {bootstrap}", took.as_micros());
