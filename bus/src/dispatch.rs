@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use crate::error::{BusError, Disposition, HandlerError};
-use crate::event::AnyEvent;
+use crate::event::{AnyEvent, BEING_HANDLED};
 use crate::handler::{Ctx, EventSubscriber, Handler, HandlerOutcome, HandlerSet, SubscriptionId};
 use crate::registry::EventType;
 
@@ -225,7 +225,8 @@ impl Table {
 /// The handler, with its panics and its hanging made into errors.
 async fn guarded(handler: &Handler, event: AnyEvent, cx: Ctx, limit: Option<Duration>) -> HandlerOutcome {
     // The call itself is inside too: a synchronous handler panics before there is a future.
-    let call = AssertUnwindSafe(async move { handler.call(event, cx).await }).catch_unwind();
+    let call = BEING_HANDLED.scope(event.clone(), async move { handler.call(event, cx).await });
+    let call = AssertUnwindSafe(call).catch_unwind();
     let outcome = match limit {
         None => Ok(call.await),
         Some(limit) => tokio::time::timeout(limit, call).await.map_err(|_| HandlerError::timed_out(limit)),

@@ -326,6 +326,11 @@ pub(crate) fn offset_text(time: &Timestamp) -> String {
     time.display_with_offset(jiff::tz::Offset::UTC).to_string()
 }
 
+tokio::task_local! {
+    /// The event whose handler is running.
+    pub(crate) static BEING_HANDLED: AnyEvent;
+}
+
 struct Envelope<E: ?Sized> {
     metadata: EventMetadata,
     payload: E,
@@ -335,12 +340,13 @@ struct Envelope<E: ?Sized> {
 pub struct Event<E>(Arc<Envelope<E>>);
 
 impl<E: DomainEvent> Event<E> {
-    /// An event that happened now.
+    /// An event that happened now. Made within a handler, it is a consequence of the event handled: see
+    /// [`caused_by`](Self::caused_by).
     pub fn new(payload: E) -> Self {
         Self::with(payload, |_| ())
     }
 
-    /// An event that happened now, with its metadata adjusted.
+    /// As [`new`](Self::new), with the metadata adjusted.
     ///
     /// ```
     /// # use rehearsal_bus::prelude::*;
@@ -355,11 +361,14 @@ impl<E: DomainEvent> Event<E> {
     /// ```
     pub fn with(payload: E, adjust: impl FnOnce(&mut EventMetadata)) -> Self {
         let mut metadata = EventMetadata::of(&payload);
+        // Outside a handler there is no cause.
+        let _ = BEING_HANDLED.try_with(|cause| metadata.caused_by(cause.metadata()));
         adjust(&mut metadata);
         Self(Arc::new(Envelope { metadata, payload }))
     }
 
-    /// A consequence of `cause`: it carries the correlation on and names its cause.
+    /// A consequence of `cause`: it carries the correlation on and names its cause. Only needed where the handler
+    /// does not make the event itself, such as in a task it spawned.
     pub fn caused_by(cause: &EventMetadata, payload: E) -> Self {
         Self::with(payload, |metadata| metadata.caused_by(cause))
     }

@@ -418,10 +418,10 @@ pub mod via {
     pub struct Made;
 }
 
-fn closure<A, F, G>(name: &'static str, call: G) -> Handler
+fn closure<A, F>(name: &'static str, call: F) -> Handler
 where
     A: EventArgument,
-    G: Fn(A, Ctx) -> BoxFuture<'static, Handled> + Send + Sync + 'static,
+    F: Fn(A, Ctx) -> BoxFuture<'static, Handled> + Send + Sync + 'static,
 {
     let call = move |event, cx| match A::from_event(event) {
         Some(event) => call(event, cx),
@@ -437,7 +437,7 @@ where
     Fut: Future<Output: IntoHandled> + Send + 'static,
 {
     fn into_handler(self) -> Handler {
-        closure::<A, F, _>(type_name::<F>(), move |event, cx| self(event, cx).map(IntoHandled::into_handled).boxed())
+        closure::<A, _>(type_name::<F>(), move |event, cx| self(event, cx).map(IntoHandled::into_handled).boxed())
     }
 }
 
@@ -448,7 +448,7 @@ where
     Fut: Future<Output: IntoHandled> + Send + 'static,
 {
     fn into_handler(self) -> Handler {
-        closure::<A, F, _>(type_name::<F>(), move |event, _| self(event).map(IntoHandled::into_handled).boxed())
+        closure::<A, _>(type_name::<F>(), move |event, _| self(event).map(IntoHandled::into_handled).boxed())
     }
 }
 
@@ -459,7 +459,7 @@ where
     R: IntoHandled,
 {
     fn into_handler(self) -> Handler {
-        closure::<A, F, _>(type_name::<F>(), move |event, cx| ready(self(event, cx).into_handled()).boxed())
+        closure::<A, _>(type_name::<F>(), move |event, cx| ready(self(event, cx).into_handled()).boxed())
     }
 }
 
@@ -470,7 +470,7 @@ where
     R: IntoHandled,
 {
     fn into_handler(self) -> Handler {
-        closure::<A, F, _>(type_name::<F>(), move |event, _| ready(self(event).into_handled()).boxed())
+        closure::<A, _>(type_name::<F>(), move |event, _| ready(self(event).into_handled()).boxed())
     }
 }
 

@@ -18,11 +18,12 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::Instrument;
 
 use crate::bus::{EventBus, PublishMode};
-use crate::dispatch::Dispatcher;
+use crate::dispatch::{Dispatcher, HandlerResult};
 use crate::error::BusError;
 use crate::event::AnyEvent;
 use crate::handler::Ctx;
 use crate::health::Health;
+use crate::hooks::{Hooks, Step};
 use crate::stats::{Counters, Stats};
 
 /// A bus within one process. Cloning shares it.
@@ -48,13 +49,14 @@ use crate::stats::{Counters, Stats};
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct InMemoryEventBus(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
     dispatcher: Dispatcher,
     counters: Counters,
+    hooks: Hooks,
     untraced: bool,
     background: TaskTracker,
     background_tasks_max: usize,
@@ -84,14 +86,24 @@ impl InMemoryEventBus {
         /// How many `publish_background` calls may be under way; beyond it they wait.
         #[builder(default = BACKGROUND_TASKS_MAX)]
         background_tasks_max: usize,
+        /// Who watches; nobody, by default.
+        #[builder(default)]
+        hooks: Hooks,
     ) -> Self {
         let dispatcher = Dispatcher::new().with_tracing(enable_tracing).with_handler_timeout(handler_timeout);
-        Self(Arc::new(Inner { dispatcher, untraced: !enable_tracing, background_tasks_max, ..Inner::default() }))
+        let untraced = !enable_tracing;
+        Self(Arc::new(Inner { dispatcher, hooks, untraced, background_tasks_max, ..Inner::default() }))
     }
 
     /// How many `publish_background` calls are under way.
     pub fn get_background_task_count(&self) -> usize {
         self.0.background_tasks.load(Ordering::Acquire)
+    }
+}
+
+impl Default for InMemoryEventBus {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -109,7 +121,10 @@ impl EventBus for InMemoryEventBus {
             PublishMode::Background => match self.0.background_task() {
                 // The place was taken before the bus closed, or the bus is closed by now; never in between.
                 Some(_) if self.0.background.is_closed() => ready(Err(BusError::Closed)).boxed(),
-                Some(task) => ready(Ok(task.start(events))).boxed(),
+                Some(task) => {
+                    task.start(events);
+                    ready(Ok(())).boxed()
+                }
                 None => self.0.deliver(events).map(Ok).boxed(),
             },
         }
@@ -143,16 +158,25 @@ impl Inner {
     async fn deliver(&self, events: Vec<AnyEvent>) {
         let cx = Ctx::new().with_cancellation(self.cancellation.clone());
         for event in events {
+            let event_id = event.event_id();
+            self.hooks.tell(|| Step::Attempted { event_id, aggregate_id: event.aggregate_id().as_str() });
             self.counters.published(1);
+            self.hooks.tell(|| Step::Started { event_id, at: None, attempt: 1 });
             let outcome = self.dispatcher.dispatch(&event, &cx, None).instrument(self.span(&event)).await;
             self.counters.dispatched(&outcome);
+            for HandlerResult { name, outcome, .. } in outcome.results() {
+                self.hooks.tell(|| Step::Finished { event_id, at: None, handler: name, outcome });
+            }
         }
     }
 
     fn span(&self, event: &AnyEvent) -> tracing::Span {
         match self.untraced {
             true => tracing::Span::none(),
-            false => tracing::info_span!("publish", event_type = event.event_type(), event_id = %event.event_id()),
+            false => {
+                let (event_type, event_id) = (event.event_type(), event.event_id());
+                tracing::info_span!("publish", otel.name = format!("publish {event_type}"), event_type, %event_id)
+            }
         }
     }
 

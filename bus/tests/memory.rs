@@ -3,10 +3,11 @@
 mod common;
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::{OrderPlaced, OrderShipped, Seen, placed, shipped};
+use rehearsal_bus::hooks::{Hooks, Step};
 use rehearsal_bus::prelude::*;
 use rehearsal_bus::{HandlerSet, HealthStatus, Verdict};
 use tokio::sync::{Notify, Semaphore};
@@ -254,7 +255,7 @@ async fn a_handler_may_publish_and_subscribe_on_the_bus_that_calls_it() -> Resul
         let (b, s) = (b.clone(), s.clone());
         async move {
             b.subscribe_to(EventType::of::<OrderShipped>(), noting(&s))?;
-            b.publish(Event::caused_by(event.metadata(), shipped(&event.order_id))).await?;
+            b.publish(shipped(&event.order_id)).await?;
             Ok(())
         }
     })?;
@@ -262,6 +263,48 @@ async fn a_handler_may_publish_and_subscribe_on_the_bus_that_calls_it() -> Resul
     bus.publish(placed("o-1")).await?;
 
     assert_eq!(seen.all(), ["OrderShipped o-1"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_a_handler_publishes_names_its_cause() -> Result<(), BusError> {
+    let bus = InMemoryEventBus::new();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let (b, s) = (bus.clone(), Arc::clone(&seen));
+    bus.subscribe(move |event: Event<OrderPlaced>| {
+        let b = b.clone();
+        async move { b.publish(shipped(&event.order_id)).await.map_err(HandlerError::retry) }
+    })?;
+    bus.subscribe_to_all_events(move |event: AnyEvent| s.lock().unwrap().push(event.metadata().clone()))?;
+
+    bus.publish([placed("o-1"), placed("o-2")]).await?;
+
+    let seen = seen.lock().unwrap();
+    let [effect, cause, _, unrelated] = &seen[..] else { panic!("{seen:?}") };
+    assert_eq!((effect.event_type, cause.event_type), ("OrderShipped", "OrderPlaced"));
+    assert_eq!(effect.causation_id, Some(cause.event_id));
+    assert_eq!(effect.correlation_id, cause.correlation_id);
+    assert_eq!((cause.causation_id, unrelated.causation_id), (None, None));
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_observer_sees_each_event_start_and_each_handler_finish() -> Result<(), BusError> {
+    let seen = Seen::default();
+    let notes = seen.clone();
+    let hooks = Hooks::observed_by(move |step: &Step<'_>| match step {
+        Step::Attempted { aggregate_id, .. } => notes.note(format!("attempted {aggregate_id}")),
+        Step::Started { attempt, .. } => notes.note(format!("started #{attempt}")),
+        Step::Finished { outcome, .. } => notes.note(format!("finished, ok: {}", outcome.is_ok())),
+        other => notes.note(format!("{other:?}")),
+    });
+    let bus = InMemoryEventBus::builder().hooks(hooks).build();
+    bus.subscribe(|_: Event<OrderPlaced>| Err(HandlerError::fatal("no")))?;
+    bus.subscribe_to_all_events(|_: AnyEvent| ())?;
+
+    bus.publish(placed("o-1")).await?;
+
+    assert_eq!(seen.all(), ["attempted o-1", "started #1", "finished, ok: false", "finished, ok: true"]);
     Ok(())
 }
 

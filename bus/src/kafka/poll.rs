@@ -207,4 +207,3 @@ impl Sorter {
 fn bury(error_type: &str, message: impl Into<String>) -> Errand {
     Errand::Bury { error_type: error_type.to_owned(), message: message.into() }
 }
-

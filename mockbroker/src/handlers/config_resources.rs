@@ -61,7 +61,7 @@ pub(super) fn alter_each<C>(
     state: &mut State,
     from: &Caller,
     resources: Vec<(Named, C)>,
-    mut alter: impl FnMut(&mut State, &Resource, C, bool) -> Result<(), Reject>,
+    mut alter: impl FnMut(&mut State, Option<i32>, &Resource, C, bool) -> Result<(), Reject>,
 ) -> Vec<(Named, Result<(), Reject>)> {
     let mut times_named: BTreeMap<Named, u32> = BTreeMap::new();
     for (named, _) in &resources {
@@ -82,7 +82,7 @@ fn alter_one<C>(
     from: &Caller,
     (kind, name): &Named,
     changes: C,
-    alter: &mut impl FnMut(&mut State, &Resource, C, bool) -> Result<(), Reject>,
+    alter: &mut impl FnMut(&mut State, Option<i32>, &Resource, C, bool) -> Result<(), Reject>,
 ) -> Result<(), Reject> {
     let unknown = || Reject::new(ErrorCode::InvalidRequest, format!("nothing of type {kind} has configs"));
     let kind = ResourceKind::from_code(*kind).ok_or_else(unknown)?;
@@ -92,7 +92,11 @@ fn alter_one<C>(
     let resource = named(from, kind, name)?;
     let missing = matches!(&resource, Resource::Topic(topic) if state.topics.get(topic).is_none());
     // Kafka looks at the values before it looks for the topic.
-    alter(state, &resource, changes, missing)?;
+    let judge = match kind {
+        ResourceKind::Broker | ResourceKind::BrokerLogger => Some(from.node),
+        _ => state.nodes.controller(),
+    };
+    alter(state, judge.map(|node| node.0), &resource, changes, missing)?;
     match missing {
         true => Err(Reject::new(ErrorCode::UnknownTopicOrPartition, format!("there is no topic '{name}'"))),
         false => Ok(()),

@@ -23,10 +23,11 @@ pub(super) fn incremental_alter_configs(
 ) -> Answer {
     let resources = request.resources.into_iter();
     let resources = resources.map(|asked| ((asked.resource_type, asked.resource_name), asked.configs)).collect();
-    let outcomes = alter_each(state, from, resources, |state, resource, configs: Vec<AlterableConfig>, missing| {
-        let alterations: Vec<_> = configs.iter().map(alteration).collect();
-        state.configs.alter(resource, &alterations, request.validate_only || missing)
-    });
+    let outcomes =
+        alter_each(state, from, resources, |state, judge, resource, configs: Vec<AlterableConfig>, missing| {
+            let alterations: Vec<_> = configs.iter().map(alteration).collect();
+            state.configs.alter(judge, resource, &alterations, request.validate_only || missing)
+        });
     let responses = outcomes.into_iter().map(|((resource_type, resource_name), outcome)| {
         let (error_code, error_message) = (code(&outcome), text(&outcome));
         AlterConfigsResourceResponse { error_code, error_message, resource_type, resource_name }

@@ -30,7 +30,7 @@ use std::time::Duration;
 use timers::{Event, Timer, Timers};
 
 /// The name Kafka gives this kind of group in ListGroups.
-pub const CLASSIC_GROUP_TYPE: &str = "Classic";
+pub const CLASSIC_GROUP_TYPE: &str = "classic";
 
 /// What a request that waited learns.
 #[derive(Debug, Clone, PartialEq, Eq)]
