@@ -9,8 +9,8 @@ use super::publish::{Copy, Publisher};
 use super::record::Record;
 use crate::dispatch::DispatchOutcome;
 use crate::engine::{
-    self, Action, DeadLetter, DeadLetters, Engine, Farewell, HandlerFailure, Input, Offset, Outcome, Partition,
-    Release, Start, Ticket, Time, dead_letters,
+    self, Action, CommitId, DeadLetter, DeadLetters, Engine, Farewell, HandlerFailure, Input, Offset, Outcome,
+    Partition, Release, Start, Ticket, Time, dead_letters,
 };
 use crate::error::BusError;
 use crate::event::{AnyEvent, WireMetadata};
@@ -20,19 +20,23 @@ use futures::FutureExt;
 use jiff::Timestamp;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{CommitMode, Consumer};
-use rdkafka::error::KafkaResult;
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// How long the client may take to leave the group. Leaving is a courtesy: the session would expire by itself.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often, and how long apart, the last commit before leaving is tried while the group rebalances.
+const FAREWELL_TRIES: u32 = 20;
+const FAREWELL_PAUSE: Duration = Duration::from_millis(100);
 
 /// What others may know of a consumption.
 #[derive(Debug, Default)]
@@ -73,7 +77,8 @@ pub(super) struct Driver {
     partitions: watch::Sender<Option<usize>>,
     ended: watch::Sender<Option<usize>>,
     attempts: HashMap<Ticket, AbortHandle>,
-    chores: JoinSet<()>,
+    burials: JoinSet<()>,
+    clerk: Clerk,
     cancellation: CancellationToken,
     counted: engine::Counters,
     cut_off: usize,
@@ -137,6 +142,7 @@ impl Driver {
         let (stop, stop_asked) = watch::channel(None);
         let (partitions, partitions_seen) = watch::channel(None);
         let (ended, end_seen) = watch::channel(None);
+        let clerk = Clerk::start(shared.clone(), reader.clone(), report.clone());
         let driver = Self {
             publisher,
             dlq_partitions,
@@ -152,7 +158,8 @@ impl Driver {
             partitions,
             ended,
             attempts: HashMap::new(),
-            chores: JoinSet::new(),
+            burials: JoinSet::new(),
+            clerk,
             cancellation: CancellationToken::new(),
             counted: engine::Counters::default(),
             cut_off: 0,
@@ -187,7 +194,7 @@ impl Driver {
                 () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {
                     self.tell(Input::Tick);
                 }
-                Some(_) = self.chores.join_next() => {}
+                Some(_) = self.burials.join_next() => {}
             }
             let stopped = self.carry_out();
             self.count();
@@ -251,13 +258,7 @@ impl Driver {
                         "event given up and dropped: there is no dead-letter topic"
                     );
                 }
-                Action::Commit { id, offsets } => {
-                    let (shared, reader, report) = (self.shared.clone(), self.reader.clone(), self.report.clone());
-                    self.chores.spawn_blocking(move || {
-                        let confirmed = commit(&shared, &reader, &offsets).is_ok();
-                        let _ = report.send(Input::CommitDone { id, confirmed });
-                    });
-                }
+                Action::Commit { id, offsets } => self.clerk.ask(Chore::Commit { id, offsets }),
                 Action::Pause(partitions) => self.fetching("pausing", &partitions, |reader, list| reader.pause(list)),
                 Action::Resume(partitions) => {
                     self.fetching("resuming", &partitions, |reader, list| reader.resume(list))
@@ -294,7 +295,7 @@ impl Driver {
     fn bury(&mut self, letter: DeadLetter<Arc<Record>>) {
         let (shared, publisher, report) = (self.shared.clone(), self.publisher.clone(), self.report.clone());
         let (partitions, now) = (self.dlq_partitions, self.clock.now());
-        self.chores.spawn(async move {
+        self.burials.spawn(async move {
             let DeadLetter { ticket, payload: record, obituary } = letter;
             let (topic, group) = (&record.topic, &shared.group);
             let origin = dead_letters::Origin { topic, partition: record.partition, offset: record.offset, group };
@@ -340,19 +341,7 @@ impl Driver {
             self.cut_off += abandoned;
         }
         self.partitions.send_modify(|count| *count = count.map(|count| count.saturating_sub(partitions.len())));
-        let (shared, reader) = (self.shared.clone(), self.reader.clone());
-        self.chores.spawn_blocking(move || {
-            if !offsets.is_empty() {
-                let _ = commit(&shared, &reader, &offsets);
-            }
-            if why == Farewell::Revoked {
-                let freed = give_back(&reader, &list(&shared.topic, partitions.iter().copied()));
-                if let Err(error) = freed {
-                    tracing::error!(%error, ?partitions, "giving partitions back failed");
-                }
-            }
-            shared.hooks_about(&partitions, |topic, partition| Step::Revoked { topic, partition });
-        });
+        self.clerk.ask(Chore::Release { why, partitions, offsets });
     }
 
     /// Carries what the engine has counted over to the bus's statistics.
@@ -386,14 +375,21 @@ impl Driver {
     /// Leaves the group. What is still running after the deadline is cut off.
     async fn end(mut self) -> Result<(), BusError> {
         self.cancellation.cancel();
-        let chores = async { while self.chores.join_next().await.is_some() {} };
-        if tokio::time::timeout(CLOSE_PATIENCE, chores).await.is_err() {
+        if !self.clerk.finish(CLOSE_PATIENCE).await {
             tracing::warn!("the last commit is not answered; its events will be delivered again");
         }
         self.reader.context().close();
         self.stop_reading.store(true, Ordering::Release);
-        // The reading thread may be waiting to tell news; nobody listens any more.
-        drop(self.news);
+        // What the group asked back meanwhile is free, and it waits to hear that.
+        self.news.close();
+        while let Ok(news) = self.news.try_recv() {
+            if let News::Revoking(partitions) = news {
+                let freed = list(&self.shared.topic, partitions);
+                if let Err(error) = give_back(&self.reader, &freed) {
+                    tracing::warn!(%error, "giving partitions back failed");
+                }
+            }
+        }
         let (closed, close) = oneshot::channel();
         let (reading, reader) = (self.reading, self.reader);
         // Closing waits for the group's coordinator, which may never answer.
@@ -491,6 +487,71 @@ fn list(topic: &str, partitions: impl IntoIterator<Item = Partition>) -> TopicPa
         list.add_partition(topic, partition.index);
     }
     list
+}
+
+/// What must be done with the group's coordinator, one after the other.
+enum Chore {
+    Commit { id: CommitId, offsets: Vec<(Partition, Offset)> },
+    Release { why: Farewell, partitions: Vec<Partition>, offsets: Vec<(Partition, Offset)> },
+}
+
+/// Does the chores in order on a thread where waiting is allowed: a commit never overtakes another one, and partitions
+/// are handed back after their last commit.
+struct Clerk {
+    chores: mpsc::UnboundedSender<Chore>,
+    task: JoinHandle<()>,
+}
+
+impl Clerk {
+    fn start(shared: Arc<Shared>, reader: Arc<Reader>, report: mpsc::UnboundedSender<Input<Arc<Record>>>) -> Self {
+        // Unbounded, for there is one commit at a time and a release per rebalance.
+        let (chores, mut asked) = mpsc::unbounded_channel();
+        let task = tokio::task::spawn_blocking(move || {
+            while let Some(chore) = asked.blocking_recv() {
+                match chore {
+                    Chore::Commit { id, offsets } => {
+                        let confirmed = commit(&shared, &reader, &offsets).is_ok();
+                        let _ = report.send(Input::CommitDone { id, confirmed });
+                    }
+                    Chore::Release { why, partitions, offsets } => {
+                        release(&shared, &reader, why, &partitions, &offsets);
+                    }
+                }
+            }
+        });
+        Self { chores, task }
+    }
+
+    fn ask(&self, chore: Chore) {
+        let _ = self.chores.send(chore);
+    }
+
+    /// Whether everything asked for was done in time.
+    async fn finish(self, patience: Duration) -> bool {
+        drop(self.chores);
+        tokio::time::timeout(patience, self.task).await.is_ok()
+    }
+}
+
+fn release(shared: &Shared, reader: &Reader, why: Farewell, partitions: &[Partition], offsets: &[(Partition, Offset)]) {
+    let mut tries = FAREWELL_TRIES;
+    while !offsets.is_empty() && tries > 0 {
+        match commit(shared, reader, offsets) {
+            // The group is between two generations; the reading thread sees it through.
+            Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::RebalanceInProgress)) if why == Farewell::Stopping => {
+                tries -= 1;
+                std::thread::sleep(FAREWELL_PAUSE);
+            }
+            Err(_) | Ok(()) => break,
+        }
+    }
+    if why == Farewell::Revoked {
+        let freed = list(&shared.topic, partitions.iter().copied());
+        if let Err(error) = give_back(reader, &freed) {
+            tracing::error!(%error, ?partitions, "giving partitions back failed");
+        }
+    }
+    shared.hooks_about(partitions, |topic, partition| Step::Revoked { topic, partition });
 }
 
 /// Commits and waits for the answer: the client never reports the end of a commit it was not asked to wait for

@@ -13,14 +13,12 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 use tests::differential::{Link, MAIN, Stage};
 
-use crate::verbs::text;
+use crate::verbs::{subscription, text};
 
 /// A join of a consumer that knows `protocols`.
 fn join(group: &GroupId, member: &StrBytes, protocols: &[&str]) -> JoinGroupRequest {
     let protocol = |name: &&str| {
-        JoinGroupRequestProtocol::default()
-            .with_name(text(name))
-            .with_metadata(Bytes::copy_from_slice(format!("about {name}").as_bytes()))
+        JoinGroupRequestProtocol::default().with_name(text(name)).with_metadata(subscription("orders", name))
     };
     JoinGroupRequest::default()
         .with_group_id(group.clone())
@@ -203,7 +201,7 @@ pub(crate) fn static_members(stage: &mut Stage) {
     let joined = stage.ask("another static member", 7, &changed);
     stage.ask("it syncs in turn", 3, &sync_as(&joined, "two"));
     let mut other = named(&nobody, "two");
-    other.protocols[0].metadata = Bytes::from_static(b"changed");
+    other.protocols[0].metadata = subscription("orders", "changed");
     stage.ask("it comes back changed", 7, &other);
 }
 
