@@ -524,14 +524,7 @@ impl World {
 
 fn quick(limits: Limits) -> Config {
     let retry = RetryPolicy::exponential(millis(50), millis(500)).jitter(0.2).max_retries(2);
-    Config {
-        retry,
-        dead_letters: DeadLetters::Write(retry),
-        commit_interval: millis(100),
-        commit_every: 7,
-        limits,
-        ..Config::default()
-    }
+    Config { retry, dead_letters: DeadLetters::Write(retry), commit_interval: millis(100), commit_every: 7, limits }
 }
 
 proptest! {
