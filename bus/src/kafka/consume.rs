@@ -30,6 +30,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 /// How long the client may take to leave the group. Leaving is a courtesy: the session would expire by itself.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
@@ -448,7 +449,20 @@ async fn attempt(
         .with_group(shared.group.clone())
         .with_cancellation(cancellation);
     shared.hooks.tell(|| Step::Started { event_id: event.event_id(), at: Some(&at), attempt });
-    let results = shared.dispatcher.dispatch(event, &cx, only).await;
+    let span = match shared.config.enable_tracing {
+        false => tracing::Span::none(),
+        true => tracing::info_span!(
+            "kafka.consume",
+            otel.name = format!("kafka.consume {}", event.event_type()),
+            event_type = event.event_type(),
+            event_id = %event.event_id(),
+            topic = &*at.topic,
+            partition = at.partition,
+            offset = at.offset,
+            attempt,
+        ),
+    };
+    let results = shared.dispatcher.dispatch(event, &cx, only).instrument(span).await;
     shared.counters.dispatched(&results);
     for result in results.results() {
         let (handler, outcome) = (&*result.name, &result.outcome);
