@@ -315,7 +315,7 @@ impl Driver {
                 partition: Some(record.partition).filter(|partition| *partition < partitions),
                 key: record.key.as_ref(),
                 value: record.value.as_ref(),
-                headers: &dead_letters::headers(&record.headers, origin, &obituary, now),
+                headers: &dead_letters::headers(&record.headers(), origin, &obituary, now),
             };
             let report_of = match publisher.write(copy).await {
                 Ok(_) => {
@@ -492,8 +492,7 @@ fn event_in<'a>(shared: &Shared, record: &'a Record) -> Result<&'a AnyEvent, (&'
     }
     let name = record.event_type().unwrap_or_default();
     let kind = shared.registry.get(name).ok_or_else(|| ("UnknownEventType", format!("no event type {name:?}")))?;
-    let headers = record.headers.iter().filter_map(|header| Some((header.name.as_str(), header.value.as_deref()?)));
-    let headers = WireMetadata::from_headers(headers);
+    let headers = WireMetadata::from_headers(record.header_values());
     let event = shared
         .codec
         .deserialize(record.value.as_deref().unwrap_or_default(), &kind, headers)

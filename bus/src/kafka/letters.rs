@@ -279,12 +279,12 @@ fn partitions(census: &Census, topic: &str) -> impl Iterator<Item = i32> + use<>
 
 fn letter(record: Record) -> DlqMessage {
     DlqMessage {
+        headers: record.headers(),
         partition: record.partition,
         offset: record.offset,
         timestamp: record.timestamp.and_then(|millis| Timestamp::from_millisecond(millis).ok()),
         key: record.key,
         value: record.value,
-        headers: record.headers,
     }
 }
 
