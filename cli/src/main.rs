@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 it did what was asked, 1 it could not and says why, 2 the command line makes no sense.
 
+mod demo;
 mod serve;
 
 use clap::{Parser, Subcommand};
@@ -15,22 +16,29 @@ use tracing_subscriber::EnvFilter;
 struct Cli {
     #[command(subcommand)]
     verb: Option<Verb>,
+    #[command(flatten)]
+    demo: demo::Args,
 }
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Run the demos and the finale (this is what happens without a verb, too)
+    Demo(demo::Args),
     /// Serve the stand-in broker alone, for any Kafka client in any language
     Serve(serve::Args),
+    /// A worker of the finale, started by it
+    #[command(hide = true)]
+    Worker(demo::worker::Args),
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let outcome = match cli.verb {
-        Some(Verb::Serve(args)) => {
-            log_to_stderr("info");
-            serve::run(args)
-        }
-        None => Ok(()),
+    // A demo crashes brokers on purpose; the client's warnings about it would drown the story.
+    log_to_stderr(if matches!(cli.verb, Some(Verb::Serve(_))) { "info" } else { "error" });
+    let outcome = match cli.verb.unwrap_or(Verb::Demo(cli.demo)) {
+        Verb::Demo(args) => demo::run(args),
+        Verb::Serve(args) => serve::run(args),
+        Verb::Worker(args) => demo::worker::run(args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

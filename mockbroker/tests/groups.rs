@@ -328,7 +328,7 @@ fn groups_are_listed_by_state_and_type() {
     let listed = kafka.list(client, &[], &[]);
     let group = &listed.groups[0];
     assert_eq!((&*group.group_id, &*group.protocol_type), (GROUP, ""));
-    assert_eq!((&*group.group_state, &*group.group_type), ("Empty", "Classic"));
+    assert_eq!((&*group.group_state, &*group.group_type), ("Empty", "classic"));
     assert_eq!(count(&mut kafka, &["empty"], &["CLASSIC"]), 1);
     assert_eq!(count(&mut kafka, &["Stable"], &[]), 0);
     assert_eq!(count(&mut kafka, &[], &["consumer"]), 0);

@@ -1,1 +1,19 @@
-//! Placeholder
+//! What the suites share: Apache Kafka as a reference, a raw client, and the differential frame.
+//!
+//! - [`kafka`] fetches Apache Kafka 4.3.0 and runs it on loopback;
+//! - [`raw`] speaks the wire protocol with a codec that is not the broker's own, and can misspeak on purpose;
+//! - [`batch`] writes record batches by hand, broken ones too, and reads them back;
+//! - [`tree`] turns any decoded answer into one comparable tree;
+//! - [`differential`] plays a script against two brokers and reports where their answers part;
+//! - [`known`] is the list of differences that are accepted, with reasons;
+//! - [`target`] is the broker under test: ours, or whatever `REHEARSAL_BOOTSTRAP` names;
+//! - [`runtime`] answers what this machine has, and says aloud what is skipped for want of it.
+
+pub mod batch;
+pub mod differential;
+pub mod kafka;
+pub mod known;
+pub mod raw;
+pub mod runtime;
+pub mod target;
+pub mod tree;

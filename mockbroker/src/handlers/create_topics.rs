@@ -91,6 +91,7 @@ fn row(state: &State, name: Str, overrides: &Entries, created: Result<CreatedTop
             topic_id: created.id,
             num_partitions: created.partitions,
             replication_factor: created.replication_factor,
+            error_message: None,
             ..Default::default()
         },
         Err(reject) => CreatableTopicResult {
@@ -110,7 +111,8 @@ fn overrides(topic: &CreatableTopic) -> Entries {
 }
 
 fn configs(state: &State, overrides: &Entries) -> Vec<CreatableTopicConfigs> {
-    let created = state.configs.describe_created(overrides).into_iter();
+    let controller = state.nodes.controller().map(|node| node.0);
+    let created = state.configs.describe_created(controller, overrides).into_iter();
     let row = |config: DescribedConfig| CreatableTopicConfigs {
         name: Str::from(config.name),
         value: config.value.map(Str::from),

@@ -3,7 +3,8 @@
 //! Does: state, protocol and members of classic groups; a group that does not exist is dead, and from version 6 on an
 //! error (KIP-1043).
 //! Leaves out: nothing.
-//! Differs from Apache Kafka: none known.
+//! Differs from Apache Kafka: a group made by a commit of which nothing was accepted is there at once; Kafka shows it
+//! when something else has been written to its partition of `__consumer_offsets`.
 
 use super::groups::optional;
 use super::{Answer, NO_OPERATIONS, message, operations};

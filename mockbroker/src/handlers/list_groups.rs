@@ -17,7 +17,7 @@ use crate::wire::generated::list_groups_response::{ListGroupsResponse, ListedGro
 pub(super) fn list_groups(state: &mut State, _: Time, from: &Caller, request: ListGroupsRequest) -> Answer {
     let states: Vec<&str> = request.states_filter.iter().map(|state| state.as_str()).collect();
     let types = request.types_filter;
-    let of_asked_type = types.is_empty() || types.iter().any(|asked| asked.to_lowercase() == CLASSIC_TYPE_ASKED);
+    let of_asked_type = types.is_empty() || types.iter().any(|asked| asked.to_lowercase() == CLASSIC_GROUP_TYPE);
     let groups = state
         .groups
         .list(&states)
@@ -30,6 +30,3 @@ pub(super) fn list_groups(state: &mut State, _: Time, from: &Caller, request: Li
         });
     Answer::now(ListGroupsResponse { groups: groups.collect(), ..Default::default() })
 }
-
-/// The type as a filter may name it; case does not matter there.
-const CLASSIC_TYPE_ASKED: &str = "classic";

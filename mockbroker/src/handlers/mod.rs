@@ -197,3 +197,73 @@ fn ids(nodes: &[NodeId]) -> Vec<i32> {
 fn rack(node: &Node) -> Option<Str> {
     node.rack.as_deref().map(Str::from)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fmt::Write;
+    use std::path::Path;
+
+    const README: &str = "README.md";
+    const BEGIN: &str = "<!-- table -->\n";
+    const END: &str = "<!-- /table -->";
+
+    #[test]
+    fn the_readme_has_the_table_of_what_is_served() {
+        let readme = std::fs::read_to_string(README).expect("the README beside the manifest");
+        let (before, rest) = readme.split_once(BEGIN).expect("a mark where the table begins");
+        let (_, after) = rest.split_once(END).expect("a mark where the table ends");
+        let current = format!("{before}{BEGIN}{}{END}{after}", table());
+        if std::env::var_os("UPDATE_README").is_some() {
+            std::fs::write(README, &current).expect("the README can be written");
+        } else {
+            assert!(readme == current, "the table is out of date: run this test with UPDATE_README=1");
+        }
+    }
+
+    #[test]
+    fn only_versions_kafka_calls_stable_are_served() {
+        for (api, _, max) in SERVED {
+            assert!(api.stable_versions().contains(max), "{api} {max}");
+        }
+    }
+
+    fn table() -> String {
+        let mut table = String::from(
+            "| API | versions | leaves out | differs from Apache Kafka | handler |\n|---|---|---|---|---|\n",
+        );
+        for (api, min, max) in SERVED {
+            let file = format!("src/handlers/{}.rs", snake_case(api.name()));
+            assert!(Path::new(&file).exists(), "{api} has no file of its own at {file}");
+            let head = head(&file);
+            let (leaves_out, differs) = (part(&head, "Leaves out:"), part(&head, "Differs from Apache Kafka:"));
+            writeln!(table, "| {api} ({}) | {min}–{max} | {leaves_out} | {differs} | [{file}]({file}) |", api.code())
+                .expect("a string takes everything");
+        }
+        table
+    }
+
+    /// The comment a handler file opens with, on one line.
+    fn head(file: &str) -> String {
+        let source = std::fs::read_to_string(file).expect("the handler's source");
+        let lines = source.lines().map_while(|line| line.strip_prefix("//!"));
+        lines.map(str::trim).collect::<Vec<_>>().join(" ")
+    }
+
+    /// What stands between this title and the next, or the end.
+    fn part(head: &str, title: &str) -> String {
+        let (_, rest) = head.split_once(title).unwrap_or_else(|| panic!("no {title:?} in {head:?}"));
+        let end = ["Leaves out:", "Differs from Apache Kafka:"].iter().filter_map(|next| rest.find(next)).min();
+        rest[..end.unwrap_or(rest.len())].trim().trim_end_matches('.').to_owned()
+    }
+
+    fn snake_case(name: &str) -> String {
+        name.chars().enumerate().fold(String::new(), |mut out, (at, c)| {
+            if c.is_uppercase() && at > 0 {
+                out.push('_');
+            }
+            out.extend(c.to_lowercase());
+            out
+        })
+    }
+}

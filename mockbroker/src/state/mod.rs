@@ -110,7 +110,8 @@ impl State {
         self.topics.check_new_name(&new.name)?;
         let overrides = new.configs.iter().map(|(name, value)| (name.as_str(), value.as_deref()));
         let invalid = |error: configs::InvalidConfig| Reject::new(ErrorCode::InvalidConfig, error.to_string());
-        let overrides = self.configs.check_topic(overrides).map_err(invalid)?;
+        let overrides =
+            self.configs.check_topic(self.nodes.controller().map(|node| node.0), overrides).map_err(invalid)?;
         let placement = match &new.assignment {
             Some(assignment) => self.check_assignment(assignment)?,
             None => self.place(new)?,

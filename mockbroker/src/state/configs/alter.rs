@@ -35,72 +35,95 @@ pub enum Op {
     Unknown(i8),
 }
 
+/// A change that was admitted and waits to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use = "nothing changes until it is made"]
+pub struct Admitted {
+    resource: Resource,
+    next: Next,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Next {
+    Entries(Entries),
+    LogLevel(Option<String>),
+}
+
 impl Configs {
-    /// Changes some configs of a resource, all or none (IncrementalAlterConfigs).
+    /// Admits changes to some configs of a resource, all or none (IncrementalAlterConfigs).
     ///
-    /// Whether a topic exists is the caller's question; what is set for one that does not is kept for
-    /// nobody. With `validate_only` everything is checked and nothing changes.
-    pub fn alter(
-        &mut self,
+    /// `judge` is the broker that checks them against its own configs: the one asked where brokers' configs
+    /// change, else the controller. Whether a topic exists is the caller's question.
+    pub fn admit_alterations(
+        &self,
+        judge: Option<i32>,
         resource: &Resource,
         alterations: &[Alteration<'_>],
-        validate_only: bool,
-    ) -> Result<(), Reject> {
+    ) -> Result<Admitted, Reject> {
         check_request(alterations.iter().map(|a| (a.name, a.value.is_some() || a.op == Op::Delete)))?;
-        if let Resource::BrokerLogger(node) = resource {
-            return self.alter_logger(*node, alterations, validate_only);
+        if let Resource::BrokerLogger(_) = resource {
+            let next = Next::LogLevel(log_level(alterations)?);
+            return Ok(Admitted { resource: resource.clone(), next });
         }
         let mut next = self.entries(resource).cloned().unwrap_or_default();
         for alteration in alterations {
             apply(&mut next, resource, alteration)?;
         }
-        self.admit(resource, &next, alterations.iter().map(|alteration| alteration.name))?;
-        if !validate_only {
-            self.store(resource, next);
-        }
-        Ok(())
+        self.admit(judge, resource, &next, alterations.iter().map(|alteration| alteration.name))?;
+        Ok(Admitted { resource: resource.clone(), next: Next::Entries(next) })
     }
 
-    /// Replaces all configs of a resource (AlterConfigs): what is not named goes back to its default.
-    pub fn replace(
-        &mut self,
+    /// Admits other configs in place of all a resource has (AlterConfigs): what is not named goes back to its
+    /// default.
+    pub fn admit_replacement(
+        &self,
+        judge: Option<i32>,
         resource: &Resource,
         entries: &[(&str, Option<&str>)],
-        validate_only: bool,
-    ) -> Result<(), Reject> {
+    ) -> Result<Admitted, Reject> {
         check_request(entries.iter().map(|(name, value)| (*name, value.is_some())))?;
         if let Resource::BrokerLogger(_) = resource {
-            return Err(Reject::new(ErrorCode::InvalidRequest, "loggers can be altered only incrementally"));
+            return refuse("loggers can be altered only incrementally");
         }
         let next: Entries =
             entries.iter().filter_map(|(name, value)| Some(((*name).to_owned(), (*value)?.to_owned()))).collect();
-        let before = self.entries(resource).cloned().unwrap_or_default();
-        let gone = before.keys().map(String::as_str).filter(|name| !next.contains_key(*name));
-        self.admit(resource, &next, entries.iter().map(|(name, _)| *name).chain(gone))?;
-        if !validate_only {
-            self.store(resource, next);
+        let before = self.entries(resource);
+        let gone = before.into_iter().flat_map(Entries::keys).map(String::as_str);
+        let gone = gone.filter(|name| !next.contains_key(*name));
+        self.admit(judge, resource, &next, entries.iter().map(|(name, _)| *name).chain(gone))?;
+        Ok(Admitted { resource: resource.clone(), next: Next::Entries(next) })
+    }
+
+    /// Makes a change.
+    pub fn make(&mut self, admitted: Admitted) {
+        match (admitted.resource, admitted.next) {
+            (Resource::BrokerLogger(node), Next::LogLevel(Some(level))) => {
+                self.log_levels.insert(node, level);
+            }
+            (resource, Next::Entries(next)) => self.store(resource, next),
+            (_, Next::LogLevel(_)) => {}
         }
-        Ok(())
     }
 
     /// Asks whether `next` may become the configs of a resource, `altered` naming those that change.
     fn admit<'a>(
         &self,
+        judge: Option<i32>,
         resource: &Resource,
         next: &Entries,
         altered: impl Iterator<Item = &'a str>,
     ) -> Result<(), Reject> {
         match resource {
-            Resource::Broker(node) => self.admit_broker(next, Some(*node), altered),
-            Resource::DefaultBroker => self.admit_broker(next, None, altered),
+            Resource::Broker(node) => self.admit_broker(judge, next, Some(*node), altered),
+            Resource::DefaultBroker => self.admit_broker(judge, next, None, altered),
             Resource::Topic(_) => {
                 check_lengths(next)?;
-                Ok(self.check_topic_entries(next)?)
+                Ok(self.check_topic_entries(judge, next)?)
             }
             Resource::Group(name) if name.is_empty() => refuse("a group must be named"),
             Resource::Group(_) => {
                 check_lengths(next)?;
-                Ok(self.check_group(next)?)
+                Ok(self.check_group(judge, next)?)
             }
             Resource::ClientMetrics(name) if name.is_empty() => refuse("a subscription must be named"),
             Resource::ClientMetrics(_) => {
@@ -113,12 +136,13 @@ impl Configs {
 
     fn admit_broker<'a>(
         &self,
+        judge: Option<i32>,
         next: &Entries,
         node: Option<i32>,
         mut altered: impl Iterator<Item = &'a str>,
     ) -> Result<(), Reject> {
         check_dynamic(next, node.is_some())?;
-        self.check_together(next, node)
+        self.check_together(judge, next, node)
             .map_err(|invalid| Reject::new(ErrorCode::InvalidRequest, invalid.to_string()))?;
         let altered_isr = altered.any(|name| name == MIN_INSYNC_REPLICAS);
         // Eligible leader replicas (KIP-966) need one cluster-wide value, always.
@@ -131,22 +155,24 @@ impl Configs {
         Ok(check_lengths(next)?)
     }
 
-    /// Checks the configs a broker would have if `next` was set.
-    fn check_together(&self, next: &Entries, node: Option<i32>) -> Result<(), InvalidConfig> {
-        let now = self.effective(node);
-        let nothing = Entries::new();
-        let own = node.and_then(|node| self.own.get(&node)).unwrap_or(&nothing);
+    /// Checks the configs a broker would have if `next` was set for it, or the judge if it was set for all.
+    fn check_together(&self, judge: Option<i32>, next: &Entries, node: Option<i32>) -> Result<(), InvalidConfig> {
+        let seen_by = node.or(judge);
+        let [given, own, cluster, set] = self.layers(seen_by);
+        let now = Effective::of([given, own, cluster, set]);
         let then = match node {
-            Some(_) => Effective::of([&self.given, own, &self.cluster, next]),
-            None => Effective::of([&self.given, next]),
+            Some(_) => Effective::of([given, own, cluster, next]),
+            None => Effective::of([given, own, next, set]),
         };
         check_thread_counts(&now, &then)?;
+        check_unchangeable(next)?;
+        check_running(&then)?;
         then.check()
     }
 
-    fn check_group(&self, next: &Entries) -> Result<(), InvalidConfig> {
+    fn check_group(&self, judge: Option<i32>, next: &Entries) -> Result<(), InvalidConfig> {
         read_all("group", table::GROUP, next)?;
-        let group = GroupView { broker: self.effective(None), own: Some(next) };
+        let group = GroupView { broker: self.effective(judge), own: Some(next) };
         for bounds in GROUP_BOUNDS {
             let (min, max) = bounds.range(&group.broker);
             let value = group.number(bounds.config);
@@ -164,29 +190,6 @@ impl Configs {
         Ok(())
     }
 
-    fn alter_logger(&mut self, node: i32, changes: &[Alteration<'_>], validate_only: bool) -> Result<(), Reject> {
-        for change in changes {
-            if let Op::Unknown(_) = change.op {
-                return Err(ErrorCode::UnknownServerError.into());
-            }
-            if matches!(change.op, Op::Append | Op::Subtract) {
-                return refuse("a log level is not a list");
-            }
-            if change.name != ROOT_LOGGER {
-                return Err(InvalidConfig::Conflict(format!("there is no logger {}", change.name)).into());
-            }
-            match change.value {
-                _ if change.op == Op::Delete => return refuse("the root logger must have a level"),
-                Some(level) if LOG_LEVELS.contains(&level) => {}
-                _ => return Err(InvalidConfig::Conflict(format!("a log level is one of {LOG_LEVELS:?}")).into()),
-            }
-        }
-        if let (false, Some(level)) = (validate_only, changes.iter().find_map(|change| change.value)) {
-            self.log_levels.insert(node, level.to_owned());
-        }
-        Ok(())
-    }
-
     pub(super) fn entries(&self, resource: &Resource) -> Option<&Entries> {
         match resource {
             Resource::Topic(name) => self.overrides(name),
@@ -198,19 +201,19 @@ impl Configs {
         }
     }
 
-    fn store(&mut self, resource: &Resource, next: Entries) {
+    fn store(&mut self, resource: Resource, next: Entries) {
         match resource {
-            Resource::Topic(name) => self.set_topic(name, next),
+            Resource::Topic(name) => self.set_topic(&name, next),
             Resource::Broker(node) => {
-                keep_unless_empty(&mut self.brokers, *node, next);
+                keep_unless_empty(&mut self.brokers, node, next);
                 self.refresh();
             }
             Resource::DefaultBroker => {
                 self.cluster = next;
                 self.refresh();
             }
-            Resource::ClientMetrics(name) => keep_unless_empty(&mut self.client_metrics, name.clone(), next),
-            Resource::Group(name) => keep_unless_empty(&mut self.groups, name.clone(), next),
+            Resource::ClientMetrics(name) => keep_unless_empty(&mut self.client_metrics, name, next),
+            Resource::Group(name) => keep_unless_empty(&mut self.groups, name, next),
             Resource::BrokerLogger(_) => {}
         }
     }
@@ -219,6 +222,27 @@ impl Configs {
 /// The one logger a broker here has; its level is remembered and means nothing.
 pub(super) const ROOT_LOGGER: &str = "root";
 const LOG_LEVELS: [&str; 6] = ["DEBUG", "ERROR", "FATAL", "INFO", "TRACE", "WARN"];
+
+/// The level these alterations give the one logger, if any.
+fn log_level(alterations: &[Alteration<'_>]) -> Result<Option<String>, Reject> {
+    for change in alterations {
+        if let Op::Unknown(_) = change.op {
+            return Err(ErrorCode::UnknownServerError.into());
+        }
+        if matches!(change.op, Op::Append | Op::Subtract) {
+            return refuse("a log level is not a list");
+        }
+        if change.name != ROOT_LOGGER {
+            return Err(InvalidConfig::Conflict(format!("there is no logger {}", change.name)).into());
+        }
+        match change.value {
+            _ if change.op == Op::Delete => return refuse("the root logger must have a level"),
+            Some(level) if LOG_LEVELS.contains(&level) => {}
+            _ => return Err(InvalidConfig::Conflict(format!("a log level is one of {LOG_LEVELS:?}")).into()),
+        }
+    }
+    Ok(alterations.iter().find_map(|change| change.value).map(str::to_owned))
+}
 
 /// Every config once, each with the value its operation needs.
 fn check_request<'a>(named: impl Iterator<Item = (&'a str, bool)>) -> Result<(), Reject> {
@@ -244,17 +268,17 @@ fn apply(entries: &mut Entries, resource: &Resource, change: &Alteration<'_>) ->
         }
         Op::Append => {
             let mut items = items(entries, list_key(resource, name)?);
-            for item in split(value) {
-                if !items.contains(&item) {
-                    items.push(item);
+            for item in elements(value) {
+                if !items.iter().any(|present| present == item) {
+                    items.push(item.to_owned());
                 }
             }
             items.join(",")
         }
         Op::Subtract => {
             let mut items = items(entries, list_key(resource, name)?);
-            for item in split(value) {
-                if let Some(at) = items.iter().position(|present| *present == item) {
+            for item in elements(value) {
+                if let Some(at) = items.iter().position(|present| present == item) {
                     items.remove(at);
                 }
             }
@@ -282,11 +306,14 @@ fn list_key(resource: &Resource, name: &str) -> Result<&'static Key, Reject> {
 }
 
 fn items(entries: &Entries, key: &Key) -> Vec<String> {
-    split(entries.get(key.name).map(String::as_str).or(key.default).unwrap_or_default()).collect()
+    let present = entries.get(key.name).map(String::as_str).or(key.default).unwrap_or_default();
+    present.split(',').filter(|item| !item.is_empty()).map(str::to_owned).collect()
 }
 
-fn split(list: &str) -> impl Iterator<Item = String> {
-    list.split(',').filter(|item| !item.is_empty()).map(str::to_owned)
+/// What a request adds to a list or takes from it, split as Java splits: commas at the end are dropped, and an
+/// empty text is one empty element, which most lists then refuse.
+fn elements(value: &str) -> impl Iterator<Item = &str> {
+    value.trim_end_matches(',').split(',').filter(move |_| value.is_empty() || value.contains(|c| c != ','))
 }
 
 /// What may be set while a broker runs. Names Kafka does not know pass: plugins have configs, too.
@@ -295,7 +322,8 @@ fn check_dynamic(next: &Entries, for_one_broker: bool) -> Result<(), Reject> {
     refuse_if(next.keys().filter(of(Change::ReadOnly)), "cannot change while the broker runs")?;
     let security = next.keys().filter(|name| LISTENER_SECURITY.contains(&name.as_str()));
     refuse_if(security, "can change only for one listener, behind its prefix listener.name")?;
-    for (name, value) in next {
+    // Kafka looks for config providers before it looks at values, and keeps them out of sight.
+    for (name, value) in next.iter().filter(|(name, _)| !name.starts_with("config.providers")) {
         let read = broker_key(name).map(|key| key.read(value)).transpose();
         read.map_err(|invalid| Reject::new(ErrorCode::InvalidRequest, invalid.to_string()))?;
     }
@@ -339,7 +367,7 @@ fn check_thread_counts(now: &Effective<'_>, then: &Effective<'_>) -> Result<(), 
     Ok(())
 }
 
-const THREAD_COUNTS: [&str; 9] = [
+const THREAD_COUNTS: [&str; 10] = [
     "background.threads",
     "log.cleaner.threads",
     "num.io.threads",
@@ -348,8 +376,53 @@ const THREAD_COUNTS: [&str; 9] = [
     "num.replica.fetchers",
     "remote.log.manager.copier.thread.pool.size",
     "remote.log.manager.expiration.thread.pool.size",
+    "remote.log.manager.follower.thread.pool.size",
     "remote.log.reader.threads",
 ];
+
+/// What Kafka would change on a running broker and a stand-in cannot: its sockets and its Java classes.
+fn check_unchangeable(next: &Entries) -> Result<(), InvalidConfig> {
+    if let Some(name) = ["listeners", "listener.security.protocol.map"].iter().find(|name| next.contains_key(**name)) {
+        return Err(InvalidConfig::Conflict(format!("{name} cannot change while this broker runs")));
+    }
+    let reporters = next.get("metric.reporters").into_iter().flat_map(|list| list.split(','));
+    match reporters.map(str::trim).find(|class| !class.is_empty() && *class != JMX_REPORTER) {
+        Some(class) => Err(InvalidConfig::Conflict(format!("there is no class {class} to report metrics"))),
+        None => Ok(()),
+    }
+}
+
+const JMX_REPORTER: &str = "org.apache.kafka.common.metrics.JmxReporter";
+
+/// What Kafka demands of a running broker beyond what it demands at start.
+fn check_running(then: &Effective<'_>) -> Result<(), InvalidConfig> {
+    for name in ["max.connections", "max.connection.creation.rate"] {
+        if then.number(name) <= 0 {
+            return Err(InvalidConfig::Conflict(format!("{name} must be more than 0")));
+        }
+    }
+    for (local, total) in
+        [("log.local.retention.ms", "log.retention.ms"), ("log.local.retention.bytes", "log.retention.bytes")]
+    {
+        let kept = then.inherited(total).and_then(|value| value.number()).unwrap_or(-1);
+        let (follows, no_limit) = (-2, -1);
+        let here = then.number(local);
+        if kept != no_limit && here != follows && (here == no_limit || here > kept) {
+            return Err(InvalidConfig::Conflict(format!("{local} must not exceed {total}, {kept}")));
+        }
+    }
+    let places: Vec<_> = ["log.dirs", "log.dir"]
+        .into_iter()
+        .find_map(|name| then.value(name))
+        .iter()
+        .flat_map(|v| v.items().to_vec())
+        .collect();
+    let cordoned = then.value("cordoned.log.dirs");
+    match cordoned.iter().flat_map(|value| value.items()).find(|dir| !places.contains(dir)) {
+        Some(dir) => Err(InvalidConfig::Conflict(format!("cordoned.log.dirs names {dir}, which is not in log.dirs"))),
+        None => Ok(()),
+    }
+}
 
 fn check_client_metrics(next: &Entries) -> Result<(), Reject> {
     read_all("client metrics", table::CLIENT_METRICS, next).map_err(|invalid| match invalid {

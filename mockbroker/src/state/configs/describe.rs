@@ -83,17 +83,17 @@ impl Configs {
         all
     }
 
-    /// The configs of a topic as CreateTopics reports them: values as given, sources as the controller
-    /// resolves them, no synonyms.
-    pub fn describe_created(&self, overrides: &Entries) -> Vec<DescribedConfig> {
+    /// The configs of a topic as CreateTopics reports them: values as given, what they follow as the broker that
+    /// is the controller resolves it, no synonyms.
+    pub fn describe_created(&self, controller: Option<i32>, overrides: &Entries) -> Vec<DescribedConfig> {
         let shown = table::TOPIC.iter().filter(|key| !key.hidden || overrides.contains_key(key.name));
-        shown.map(|key| self.describe_created_one(key, overrides)).collect()
+        shown.map(|key| self.describe_created_one(controller, key, overrides)).collect()
     }
 
-    fn describe_created_one(&self, key: &'static Key, overrides: &Entries) -> DescribedConfig {
+    fn describe_created_one(&self, controller: Option<i32>, key: &'static Key, overrides: &Entries) -> DescribedConfig {
         let (value, source) = match overrides.get(key.name) {
             Some(value) => (Some(value.clone()), Source::Topic),
-            None => self.follow(key).unwrap_or((key.default.map(str::to_owned), Source::Default)),
+            None => self.follow(controller, key).unwrap_or((key.default.map(str::to_owned), Source::Default)),
         };
         let kind = Some(key.kind);
         let synonyms = Vec::new();
@@ -101,14 +101,15 @@ impl Configs {
     }
 
     /// The value a topic's config takes over from its brokers, converted to its own unit.
-    fn follow(&self, key: &Key) -> Option<(Option<String>, Source)> {
+    fn follow(&self, controller: Option<i32>, key: &Key) -> Option<(Option<String>, Source)> {
         let name = key.inherits?;
         let names = match family(name) {
             [] => &[(name, 1)],
             family => family,
         };
+        let own = controller.and_then(|node| self.brokers.get(&node)).map(|own| (own, Source::Broker));
         let layers = [(&self.cluster, Source::DefaultBroker), (&self.given, Source::Static)];
-        layers.into_iter().find_map(|(layer, source)| {
+        own.into_iter().chain(layers).find_map(|(layer, source)| {
             let (raw, unit) = names.iter().find_map(|(name, unit)| Some((layer.get(*name)?, *unit)))?;
             let in_ms = || raw.trim().parse().map_or_else(|_| raw.clone(), |n: i64| n.saturating_mul(unit).to_string());
             Some((Some(if unit == 1 { raw.clone() } else { in_ms() }), source))

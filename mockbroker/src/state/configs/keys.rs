@@ -284,7 +284,6 @@ fn throttled_replicas(items: &[String]) -> bool {
 }
 
 fn share_offset_reset(text: &str) -> bool {
-    let text = text.to_ascii_lowercase();
     match text.strip_prefix("by_duration:") {
         Some(duration) => iso_8601(duration).is_some(),
         None => text == "earliest" || text == "latest",

@@ -15,12 +15,13 @@ mod settings;
 mod table;
 
 pub use crate::wire::batch::TimestampType;
-pub use alter::{Alteration, Op};
+pub use alter::{Admitted, Alteration, Op};
 pub use describe::{DescribedConfig, Source, Synonym};
 pub use keys::Kind;
 pub use settings::{BrokerSettings, Compression, GroupSettings, TopicSettings};
 
 use keys::{Key, Value, find};
+use settings::GROUP_BOUNDS;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Kafka waits 3 s for more members before a new group's first rebalance. Here the first consumer of a group
@@ -123,6 +124,9 @@ impl Configs {
         let cluster = Entries::from([(MIN_INSYNC_REPLICAS.to_owned(), at_least.to_owned())]);
         let effective = Effective::of([&given, &cluster]);
         effective.check()?;
+        // Kafka looks at these two together when it starts, and not when they change.
+        let lag = |which: &str| effective.number(&format!("log.cleaner.{which}.compaction.lag.ms"));
+        check_compaction_lags(lag("min"), lag("max"))?;
         let resolved = Resolved::from(&effective, BTreeSet::new());
         Ok(Self {
             given,
@@ -179,9 +183,11 @@ impl Configs {
         GroupSettings::from(&GroupView { broker: self.effective(None), own: self.groups.get(group) })
     }
 
-    /// Checks the configs a topic is to be created with, and returns them as they will be stored.
+    /// Checks the configs a topic is to be created with, beside those of the broker that is the controller, and
+    /// returns them as they will be stored.
     pub fn check_topic<'a>(
         &self,
+        controller: Option<i32>,
         overrides: impl IntoIterator<Item = (&'a str, Option<&'a str>)>,
     ) -> Result<Entries, InvalidConfig> {
         let mut entries = Entries::new();
@@ -190,7 +196,7 @@ impl Configs {
             alter::check_length(name, value)?;
             entries.insert(name.to_owned(), value.to_owned());
         }
-        self.check_topic_entries(&entries)?;
+        self.check_topic_entries(controller, &entries)?;
         Ok(entries)
     }
 
@@ -215,9 +221,9 @@ impl Configs {
         self.client_metrics.keys().map(String::as_str)
     }
 
-    fn check_topic_entries(&self, entries: &Entries) -> Result<(), InvalidConfig> {
+    fn check_topic_entries(&self, judge: Option<i32>, entries: &Entries) -> Result<(), InvalidConfig> {
         read_all("topic", table::TOPIC, entries)?;
-        let view = TopicView { broker: self.effective(None), own: Some(entries) };
+        let view = TopicView { broker: self.effective(judge), own: Some(entries) };
         check_compaction_lags(view.number("min.compaction.lag.ms"), view.number("max.compaction.lag.ms"))?;
         if view.flag("remote.storage.enable") {
             return Err(InvalidConfig::Conflict("remote.storage.enable needs tiered storage, which is off".into()));
@@ -229,12 +235,17 @@ impl Configs {
         self.topics.get(topic).map(|topic| &topic.overrides)
     }
 
-    /// The layers of a broker, the strongest last; of a broker with nothing of its own for `None`.
+    /// What holds for a broker; for `None`, for one with nothing of its own.
     fn effective(&self, node: Option<i32>) -> Effective<'_> {
+        Effective::of(self.layers(node))
+    }
+
+    /// The layers of a broker, the strongest last: given to all, given to it, set for all, set for it.
+    fn layers(&self, node: Option<i32>) -> [&Entries; 4] {
         static NOTHING: Entries = Entries::new();
         let own = node.and_then(|node| self.own.get(&node)).unwrap_or(&NOTHING);
         let set = node.and_then(|node| self.brokers.get(&node)).unwrap_or(&NOTHING);
-        Effective::of([&self.given, own, &self.cluster, set])
+        [&self.given, own, &self.cluster, set]
     }
 
     fn has_own(&self, node: i32) -> bool {
@@ -332,8 +343,41 @@ impl<'a> Effective<'a> {
         if queued > 0 && queued < self.number("socket.request.max.bytes") {
             return conflict("queued.max.request.bytes must be at least socket.request.max.bytes");
         }
-        let (min, max) = ("log.cleaner.min.compaction.lag.ms", "log.cleaner.max.compaction.lag.ms");
-        check_compaction_lags(self.number(min), self.number(max))
+        if self.inherited("log.roll.ms").and_then(|value| value.number()) < Some(1) {
+            return conflict("log.roll.ms must be at least 1");
+        }
+        if self.inherited("log.roll.jitter.ms").and_then(|value| value.number()) < Some(0) {
+            return conflict("log.roll.jitter.ms must be at least 0");
+        }
+        self.check_group_bounds()?;
+        self.check_connections_per_ip()
+    }
+}
+
+impl Effective<'_> {
+    /// What groups take over must lie within the bounds their own configs have.
+    fn check_group_bounds(&self) -> Result<(), InvalidConfig> {
+        for bounds in GROUP_BOUNDS {
+            let Some(name) = find(table::GROUP, bounds.config).and_then(|key| key.inherits) else { continue };
+            let ((min, max), value) = (bounds.range(self), self.number(name));
+            if !(min..=max).contains(&value) {
+                return Err(InvalidConfig::Conflict(format!("{name} must be {min} to {max}, not {value}")));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_connections_per_ip(&self) -> Result<(), InvalidConfig> {
+        let name = "max.connections.per.ip.overrides";
+        let overrides = self.value(name).map(|value| value.to_string()).unwrap_or_default();
+        let limit = |item: &str| item.rsplit_once(':').is_some_and(|(_, count)| count.trim().parse::<i32>().is_ok());
+        if !overrides.is_empty() && !overrides.split(',').all(limit) {
+            return Err(InvalidConfig::Conflict(format!("{name} must be a list of address:count, not {overrides:?}")));
+        }
+        if overrides.is_empty() && self.number("max.connections.per.ip") == 0 {
+            return Err(InvalidConfig::Conflict(format!("max.connections.per.ip can be 0 only with {name}")));
+        }
+        Ok(())
     }
 }
 

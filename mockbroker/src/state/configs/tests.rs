@@ -1,5 +1,5 @@
 use super::*;
-use crate::error::ErrorCode;
+use crate::error::{ErrorCode, Reject};
 use crate::wire::batch::TimestampType;
 
 /// A cluster whose brokers were started with these configs.
@@ -13,8 +13,28 @@ fn entries<const N: usize>(pairs: [(&str, &str); N]) -> Entries {
 
 impl Configs {
     fn create<const N: usize>(&mut self, topic: &str, overrides: [(&str, &str); N]) -> Result<(), InvalidConfig> {
-        let overrides = self.check_topic(overrides.map(|(name, value)| (name, Some(value))))?;
+        let overrides = self.check_topic(None, overrides.map(|(name, value)| (name, Some(value))))?;
         self.set_topic(topic, overrides);
+        Ok(())
+    }
+
+    fn alter(
+        &mut self,
+        judge: Option<i32>,
+        resource: &Resource,
+        changes: &[Alteration<'_>],
+        dry: bool,
+    ) -> Result<(), Reject> {
+        let admitted = self.admit_alterations(judge, resource, changes)?;
+        if !dry {
+            self.make(admitted);
+        }
+        Ok(())
+    }
+
+    fn replace(&mut self, resource: &Resource, entries: &[(&str, Option<&str>)]) -> Result<(), Reject> {
+        let admitted = self.admit_replacement(None, resource, entries)?;
+        self.make(admitted);
         Ok(())
     }
 
@@ -23,7 +43,7 @@ impl Configs {
     }
 
     fn one(&mut self, resource: &Resource, name: &str, op: Op, value: Option<&str>) -> Result<(), ErrorCode> {
-        self.alter(resource, &[Alteration { name, op, value }], false).map_err(|reject| reject.code)
+        self.alter(None, resource, &[Alteration { name, op, value }], false).map_err(|reject| reject.code)
     }
 
     /// Value and source of one config, as broker 1 describes it.
@@ -155,7 +175,7 @@ fn a_topic_is_not_created_with_configs_kafka_refuses() {
     assert!(refused(("preallocate", "yes")).contains("true or false"));
 
     assert!(configs.create("orders", [("min.compaction.lag.ms", "9"), ("max.compaction.lag.ms", "8")]).is_err());
-    assert!(configs.check_topic([("retention.ms", None)]).is_err());
+    assert!(configs.check_topic(None, [("retention.ms", None)]).is_err());
     assert!(
         configs.create("orders", [("retention.ms", " 5 "), ("follower.replication.throttled.replicas", "*")]).is_ok()
     );
@@ -231,7 +251,7 @@ fn an_alteration_is_refused_whole() {
     let mut configs = started_with([]);
     configs.create("orders", []).unwrap();
     let set = |name, value| Alteration { name, op: Op::Set, value };
-    let code = |configs: &mut Configs, changes: &[_]| configs.alter(&orders(), changes, false).unwrap_err().code;
+    let code = |configs: &mut Configs, changes: &[_]| configs.alter(None, &orders(), changes, false).unwrap_err().code;
 
     let good_and_bad = [set("retention.ms", Some("1")), set("segment.ms", Some("0"))];
     assert_eq!(code(&mut configs, &good_and_bad), ErrorCode::InvalidConfig);
@@ -240,7 +260,7 @@ fn an_alteration_is_refused_whole() {
     assert_eq!(code(&mut configs, &[set("retention.ms", None)]), ErrorCode::InvalidRequest);
     let unknown = Alteration { name: "retention.ms", op: Op::Unknown(9), value: Some("1") };
     assert_eq!(code(&mut configs, &[unknown]), ErrorCode::UnknownServerError);
-    assert_eq!(configs.alter(&orders(), &[set("retention.ms", Some("1"))], true), Ok(()));
+    assert_eq!(configs.alter(None, &orders(), &[set("retention.ms", Some("1"))], true), Ok(()));
 
     assert_eq!(configs.shows(&orders(), "retention.ms"), is("604800000", Source::Default));
 }
@@ -250,11 +270,11 @@ fn replacing_a_topics_configs_forgets_those_not_named() {
     let mut configs = started_with([]);
     configs.create("orders", [("retention.ms", "99")]).unwrap();
 
-    configs.replace(&orders(), &[("segment.ms", Some("7"))], false).unwrap();
+    configs.replace(&orders(), &[("segment.ms", Some("7"))]).unwrap();
 
     assert_eq!(configs.topic_settings("orders").retention_ms, 604_800_000);
     assert_eq!(configs.topic_settings("orders").segment_ms, 7);
-    let empty = configs.replace(&orders(), &[("segment.ms", None)], false);
+    let empty = configs.replace(&orders(), &[("segment.ms", None)]);
     assert_eq!(empty.unwrap_err().code, ErrorCode::InvalidRequest);
 }
 
@@ -275,7 +295,7 @@ fn a_running_broker_changes_only_what_kafka_lets_it() {
 
     assert_eq!(configs.set(&one, "min.insync.replicas", "1"), Err(ErrorCode::InvalidConfig));
     assert_eq!(configs.one(&all, "min.insync.replicas", Op::Delete, None), Err(ErrorCode::InvalidConfig));
-    assert_eq!(configs.replace(&all, &[], false).unwrap_err().code, ErrorCode::InvalidConfig);
+    assert_eq!(configs.replace(&all, &[]).unwrap_err().code, ErrorCode::InvalidConfig);
     assert_eq!(configs.set(&all, "min.insync.replicas", "2"), Ok(()));
     assert_eq!(configs.topic_settings("orders").min_insync_replicas, 2);
 }
@@ -305,6 +325,16 @@ fn a_broker_describes_what_it_was_started_with_and_no_secret() {
     let layers = ["offsets.topic.num.partitions=3 Static", "offsets.topic.num.partitions=50 Default"];
     assert_eq!(configs.synonyms_of(&two, "offsets.topic.num.partitions"), layers);
     assert_eq!(configs.describe(&two, 2, None).len(), 340);
+}
+
+#[test]
+fn what_is_set_for_all_brokers_is_checked_by_the_broker_that_was_asked() {
+    let mut configs = started_with([]);
+    configs.set(&Resource::Broker(1), "num.io.threads", "16").unwrap();
+
+    let set = [Alteration { name: "num.io.threads", op: Op::Set, value: Some("32") }];
+    assert!(configs.alter(Some(2), &Resource::DefaultBroker, &set, true).is_err());
+    assert!(configs.alter(Some(1), &Resource::DefaultBroker, &set, true).is_ok());
 }
 
 #[test]
@@ -346,7 +376,7 @@ fn a_metrics_subscription_names_clients_and_an_interval() {
 fn a_created_topic_reports_values_as_given_and_as_followed() {
     let configs = started_with([("log.retention.hours", "24")]);
 
-    let created = configs.describe_created(&entries([("cleanup.policy", "compact , delete")]));
+    let created = configs.describe_created(None, &entries([("cleanup.policy", "compact , delete")]));
 
     let shown = |name: &str| created.iter().find(|c| c.name == name).map(|c| (c.value.as_deref(), c.source));
     assert_eq!(shown("cleanup.policy"), Some((Some("compact , delete"), Source::Topic)));

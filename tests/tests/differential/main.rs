@@ -1,0 +1,47 @@
+//! The same requests to our broker and to Apache Kafka 4.3.0; the answers must not differ.
+//!
+//! A script is a function over a [`Stage`]; its name is the test's. Accepted differences stand in `known.toml`.
+
+mod cluster;
+mod configs;
+mod fetch;
+mod groups;
+mod offsets;
+mod produce;
+mod topics;
+mod verbs;
+
+use tests::differential::{Stage, check, known};
+
+macro_rules! scripts {
+    ($($module:ident: $($script:ident),+ $(,)?;)*) => {
+        const SCRIPTS: &[&str] = &[$($(stringify!($script)),+),*];
+        $($(
+            #[test]
+            fn $script() {
+                check(stringify!($script), $module::$script as fn(&mut Stage), &known());
+            }
+        )+)*
+    };
+}
+
+scripts! {
+    cluster: api_versions, describe_cluster, metadata, metadata_auto_creation, find_coordinator, unsupported_versions;
+    topics: create_topics, create_topics_refused, create_topics_assigned, delete_topics, create_partitions,
+        delete_records, describe_topic_partitions;
+    configs: describe_topic_configs, describe_broker_configs, incremental_alter_configs, alter_configs_act;
+    produce: produce_versions, produce_acks, produce_refused, produce_timestamps, init_producer_id,
+        idempotent_produce, producer_epochs;
+    fetch: fetch_versions, fetch_long_poll, fetch_byte_limits, fetch_refused, fetch_sessions, list_offsets,
+        list_offsets_by_time, offset_for_leader_epoch;
+    groups: join_alone, two_eager_members, static_members, group_refusals, heartbeats, leave_group, describe_groups,
+        list_groups, delete_groups;
+    offsets: commit_and_fetch, commit_refused, fetch_offsets_of_strangers, offset_delete;
+}
+
+#[test]
+fn every_known_difference_names_a_script() {
+    let known = known();
+    let strangers: Vec<&str> = known.scripts().filter(|script| !SCRIPTS.contains(script)).collect();
+    assert!(strangers.is_empty(), "known.toml names scripts that do not exist: {strangers:?}");
+}
