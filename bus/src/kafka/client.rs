@@ -66,17 +66,16 @@ impl Watcher {
 impl ConsumerContext for Watcher {}
 
 impl ClientContext for Watcher {
+    /// What matters comes as an error as well.
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        match level {
-            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
-                tracing::warn!(facility, "{message}");
-            }
-            _ => tracing::debug!(facility, "{message}"),
-        }
+        tracing::debug!(?level, facility, "{message}");
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
         let code = error.rdkafka_error_code();
+        if code == Some(RDKafkaErrorCode::PartitionEOF) {
+            return;
+        }
         if code == Some(RDKafkaErrorCode::AllBrokersDown) {
             self.0.down.store(true, Ordering::Relaxed);
         }
@@ -195,6 +194,8 @@ pub(super) fn bystander(config: &KafkaEventBusConfig) -> ClientConfig {
     settings
         // The client insists on a name even where there is no group to join.
         .set("group.id", format!("{}.bystander", config.consumer_group))
+        // Where a partition ends is what it waits for.
+        .set("fetch.wait.max.ms", "10")
         .set("auto.offset.reset", "earliest")
         .set("enable.auto.commit", "false")
         .set("enable.partition.eof", "true");

@@ -27,9 +27,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::{AbortHandle, JoinHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 /// How long the client may take to leave the group. Leaving is a courtesy: the session would expire by itself.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
@@ -68,7 +69,7 @@ pub(super) struct Driver {
     clock: Clock,
     reader: Arc<Reader>,
     reading: std::thread::JoinHandle<()>,
-    stop_reading: Arc<AtomicBool>,
+    stop_reading: StopReading,
     news: mpsc::Receiver<News>,
     /// Unbounded, for the engine bounds what is in work.
     reports: mpsc::UnboundedReceiver<Input<Arc<Record>>>,
@@ -83,6 +84,15 @@ pub(super) struct Driver {
     counted: engine::Counters,
     cut_off: usize,
     failure: Option<BusError>,
+}
+
+/// Ends the reading thread, also when the driver does not come to its end because its runtime is shut down.
+struct StopReading(Arc<AtomicBool>);
+
+impl Drop for StopReading {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
 }
 
 /// The engine's time: the wall clock's when it started, the monotonic clock's progress since.
@@ -130,9 +140,9 @@ impl Driver {
             registry: shared.registry.clone(),
             unknown_type: shared.config.unknown_type,
         };
-        let stop_reading = Arc::new(AtomicBool::new(false));
+        let stop_reading = StopReading(Arc::new(AtomicBool::new(false)));
         let reading = {
-            let (reader, stop) = (reader.clone(), stop_reading.clone());
+            let (reader, stop) = (reader.clone(), stop_reading.0.clone());
             std::thread::Builder::new()
                 .name(format!("read {}", shared.topic))
                 .spawn(move || read(&reader, &sorter, &tell, &stop))
@@ -142,7 +152,8 @@ impl Driver {
         let (stop, stop_asked) = watch::channel(None);
         let (partitions, partitions_seen) = watch::channel(None);
         let (ended, end_seen) = watch::channel(None);
-        let clerk = Clerk::start(shared.clone(), reader.clone(), report.clone());
+        let clerk = Clerk::start(shared.clone(), reader.clone(), report.clone())
+            .map_err(|error| BusError::Backend { doing: "starting the committing thread", source: error.into() })?;
         let driver = Self {
             publisher,
             dlq_partitions,
@@ -304,7 +315,7 @@ impl Driver {
                 partition: Some(record.partition).filter(|partition| *partition < partitions),
                 key: record.key.as_ref(),
                 value: record.value.as_ref(),
-                headers: &dead_letters::headers(&record.headers, origin, &obituary, now),
+                headers: &dead_letters::headers(&record.headers(), origin, &obituary, now),
             };
             let report_of = match publisher.write(copy).await {
                 Ok(_) => {
@@ -379,7 +390,7 @@ impl Driver {
             tracing::warn!("the last commit is not answered; its events will be delivered again");
         }
         self.reader.context().close();
-        self.stop_reading.store(true, Ordering::Release);
+        drop(self.stop_reading);
         // What the group asked back meanwhile is free, and it waits to hear that.
         self.news.close();
         while let Ok(news) = self.news.try_recv() {
@@ -438,7 +449,20 @@ async fn attempt(
         .with_group(shared.group.clone())
         .with_cancellation(cancellation);
     shared.hooks.tell(|| Step::Started { event_id: event.event_id(), at: Some(&at), attempt });
-    let results = shared.dispatcher.dispatch(event, &cx, only).await;
+    let span = match shared.config.enable_tracing {
+        false => tracing::Span::none(),
+        true => tracing::info_span!(
+            "kafka.consume",
+            otel.name = format!("kafka.consume {}", event.event_type()),
+            event_type = event.event_type(),
+            event_id = %event.event_id(),
+            topic = &*at.topic,
+            partition = at.partition,
+            offset = at.offset,
+            attempt,
+        ),
+    };
+    let results = shared.dispatcher.dispatch(event, &cx, only).instrument(span).await;
     shared.counters.dispatched(&results);
     for result in results.results() {
         let (handler, outcome) = (&*result.name, &result.outcome);
@@ -468,8 +492,7 @@ fn event_in<'a>(shared: &Shared, record: &'a Record) -> Result<&'a AnyEvent, (&'
     }
     let name = record.event_type().unwrap_or_default();
     let kind = shared.registry.get(name).ok_or_else(|| ("UnknownEventType", format!("no event type {name:?}")))?;
-    let headers = record.headers.iter().filter_map(|header| Some((header.name.as_str(), header.value.as_deref()?)));
-    let headers = WireMetadata::from_headers(headers);
+    let headers = WireMetadata::from_headers(record.header_values());
     let event = shared
         .codec
         .deserialize(record.value.as_deref().unwrap_or_default(), &kind, headers)
@@ -499,14 +522,21 @@ enum Chore {
 /// are handed back after their last commit.
 struct Clerk {
     chores: mpsc::UnboundedSender<Chore>,
-    task: JoinHandle<()>,
+    finished: oneshot::Receiver<()>,
 }
 
 impl Clerk {
-    fn start(shared: Arc<Shared>, reader: Arc<Reader>, report: mpsc::UnboundedSender<Input<Arc<Record>>>) -> Self {
+    /// On a thread of its own: the client waits for the answer to a commit as long as it takes, and a runtime that is
+    /// shut down waits for its blocking tasks.
+    fn start(
+        shared: Arc<Shared>,
+        reader: Arc<Reader>,
+        report: mpsc::UnboundedSender<Input<Arc<Record>>>,
+    ) -> std::io::Result<Self> {
         // Unbounded, for there is one commit at a time and a release per rebalance.
         let (chores, mut asked) = mpsc::unbounded_channel();
-        let task = tokio::task::spawn_blocking(move || {
+        let (finish, finished) = oneshot::channel();
+        std::thread::Builder::new().name(format!("commit {}", shared.topic)).spawn(move || {
             while let Some(chore) = asked.blocking_recv() {
                 match chore {
                     Chore::Commit { id, offsets } => {
@@ -518,8 +548,10 @@ impl Clerk {
                     }
                 }
             }
-        });
-        Self { chores, task }
+            drop(reader);
+            let _ = finish.send(());
+        })?;
+        Ok(Self { chores, finished })
     }
 
     fn ask(&self, chore: Chore) {
@@ -529,10 +561,11 @@ impl Clerk {
     /// Whether everything asked for was done in time.
     async fn finish(self, patience: Duration) -> bool {
         drop(self.chores);
-        tokio::time::timeout(patience, self.task).await.is_ok()
+        tokio::time::timeout(patience, self.finished).await.is_ok()
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "the clerk's own thread; nothing tells when a rebalance is over")]
 fn release(shared: &Shared, reader: &Reader, why: Farewell, partitions: &[Partition], offsets: &[(Partition, Offset)]) {
     let mut tries = FAREWELL_TRIES;
     while !offsets.is_empty() && tries > 0 {
@@ -564,6 +597,7 @@ fn commit(shared: &Shared, reader: &Reader, offsets: &[(Partition, Offset)]) -> 
     let committed = reader.commit(&list, CommitMode::Sync);
     match &committed {
         Ok(()) => {
+            reader.context().alive();
             for (partition, offset) in offsets {
                 let at = Source { topic: shared.topic.clone(), partition: partition.index, offset: *offset };
                 shared.hooks.tell(|| Step::Committed { at: &at });

@@ -497,6 +497,9 @@ impl Shared {
             });
         }
         let watcher = Watcher::new(self.counters.clone());
+        // Before the topics are looked at, so that the producers have found their brokers by the time they are needed.
+        let producer = client::make(&client::producer(config), watcher.clone())?;
+        let careful = client::make(&client::careful_producer(config), watcher.clone())?;
         let topics = Topics::new(config, &watcher)?;
         let mut census = topics.census().await?;
         let (replication, compacted) = (config.topic_replication.unwrap_or(BROKER_DEFAULT).into(), false);
@@ -509,8 +512,6 @@ impl Shared {
             let partitions = census.get(&*self.topic).copied().unwrap_or(BROKER_DEFAULT.into());
             census = topics.create(Wanted { name: &self.dlq_topic, partitions, replication, compacted }).await?;
         }
-        let producer = client::make(&client::producer(config), watcher.clone())?;
-        let careful = client::make(&client::careful_producer(config), watcher.clone())?;
         let careful = Publisher::new(careful, watcher.clone());
         let letters = Letters::new(config, topics, careful.clone(), watcher.clone());
         Ok(Connection {

@@ -63,6 +63,11 @@ impl Reporter {
         self.closing.store(true, Ordering::Release);
     }
 
+    /// A broker has answered.
+    pub(super) fn alive(&self) {
+        self.watcher.alive();
+    }
+
     fn report(&self, news: News) -> bool {
         self.news.blocking_send(news).is_ok()
     }
@@ -138,7 +143,10 @@ pub(super) fn read(reader: &Reader, sorter: &Sorter, news: &mpsc::Sender<News>, 
         // A rebalance makes `poll` return nothing, so no batch holds records from before and after one.
         while let Some(read) = next {
             match read {
-                Ok(message) => batch.push(sorter.sort(&message)),
+                Ok(message) => {
+                    reader.context().alive();
+                    batch.push(sorter.sort(&message));
+                }
                 Err(error @ KafkaError::MessageConsumptionFatal(_)) => {
                     let _ = news.blocking_send(News::Broken(error));
                     return;

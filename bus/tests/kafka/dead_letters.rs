@@ -4,9 +4,10 @@ use crate::support::{Kafka, Paid, Seen, connected, consume, kafka, paid, until};
 use rdkafka::ClientConfig;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
-use rehearsal_bus::KafkaEventBus;
 use rehearsal_bus::dlq::ReplayOutcome;
 use rehearsal_bus::prelude::*;
+use rehearsal_bus::{HealthStatus, KafkaEventBus};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -165,4 +166,35 @@ async fn a_fatal_error_is_not_tried_again_and_without_a_dead_letter_topic_it_is_
     until("count", || bus.stats().events_processed_success == 1).await;
     assert_eq!((bus.stats().events_processed_failed, bus.stats().messages_sent_to_dlq), (1, 0));
     assert_eq!(bus.get_dlq_message_count().await.unwrap(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_dead_letter_topic_takes_nothing_events_are_kept_and_the_bus_says_so() {
+    let kafka = kafka();
+    let mut config = kafka.config("g");
+    config.topic_partitions = Some(1);
+    let bus = connected(config.clone()).await;
+    let seen = Seen::default();
+    let note = seen.clone();
+    bus.subscribe(move |event: Event<Paid>| {
+        note.note(event.number);
+        if event.number == 1 { Err(HandlerError::fatal("no such account")) } else { Ok(()) }
+    })
+    .unwrap();
+    kafka.limit_records(&config.dlq_topic_name(), 1).await;
+    consume(&bus).await;
+    bus.publish([paid("a", 1), paid("b", 2), paid("a", 3)]).await.unwrap();
+
+    until("degraded health", || bus.health().status == HealthStatus::Degraded).await;
+    assert!(bus.health().error.unwrap().contains(&config.dlq_topic_name()));
+    assert_eq!(BTreeSet::from_iter(seen.count(2).await), BTreeSet::from([1, 2]), "its own successor waits");
+    assert_eq!(bus.stats().messages_sent_to_dlq, 0);
+    assert_eq!(kafka.committed(&config, 0), None, "nothing may be committed past it");
+
+    kafka.limit_records(&config.dlq_topic_name(), 1_000_000).await;
+    assert_eq!(seen.count(3).await[2], 3);
+    until("healthy", || bus.health().status == HealthStatus::Healthy).await;
+    assert_eq!(bus.get_dlq_message_count().await.unwrap(), 1);
+    bus.shutdown(Duration::from_secs(10)).await.unwrap();
+    assert_eq!(kafka.committed(&config, 0), Some(3));
 }

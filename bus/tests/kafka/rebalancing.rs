@@ -86,3 +86,27 @@ async fn a_member_that_vanishes_is_replaced_and_its_aggregates_stay_in_order() {
     consume(&two).await;
     assert_eq!(seen.count(6).await, [0, 1, 2, 2, 3, 4]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_slower_than_the_poll_interval_costs_no_rebalance_and_no_repetition() {
+    let kafka = kafka();
+    let mut config = kafka.config("g");
+    // The shortest the brokers allow.
+    (config.session_timeout_ms, config.max_poll_interval_ms) = (6_000, 6_000);
+    let bus = crate::support::connected(config).await;
+    let seen = Seen::default();
+    let note = seen.clone();
+    bus.subscribe(move |event: Event<Paid>| {
+        let note = note.clone();
+        async move {
+            tokio::time::sleep(Duration::from_millis(7_500)).await;
+            note.note(event.number);
+        }
+    })
+    .unwrap();
+    consume(&bus).await;
+    bus.publish(paid("a", 1)).await.unwrap();
+    assert_eq!(seen.count(1).await, [1]);
+    until("success", || bus.stats().events_processed_success == 1).await;
+    assert_eq!((bus.stats().rebalance_count, bus.stats().events_consumed), (1, 1));
+}

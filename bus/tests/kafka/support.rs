@@ -1,5 +1,8 @@
 //! A Kafka to test against, the events that travel through it, and ways to wait for what should happen.
 
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::{ClientConfig, TopicPartitionList};
 use rehearsal_bus::KafkaEventBus;
 use rehearsal_bus::config::KafkaEventBusConfig;
 use rehearsal_bus::kafka::Consuming;
@@ -87,6 +90,31 @@ impl Kafka {
         config.retry.base = Duration::from_millis(30);
         config.commit_interval = Duration::from_millis(50);
         config
+    }
+
+    /// Lets a topic take no batch of more bytes.
+    pub(crate) async fn limit_records(&self, topic: &str, bytes_max: u32) {
+        let admin: AdminClient<_> = self.client().create().unwrap();
+        let bytes_max = bytes_max.to_string();
+        let change = AlterConfig::new(ResourceSpecifier::Topic(topic)).set("max.message.bytes", &bytes_max);
+        for changed in admin.alter_configs(&[change], &AdminOptions::new()).await.unwrap() {
+            changed.unwrap();
+        }
+    }
+
+    /// How far the group of this configuration has committed a partition of the main topic.
+    pub(crate) fn committed(&self, config: &KafkaEventBusConfig, partition: i32) -> Option<i64> {
+        let reader: BaseConsumer = self.client().set("group.id", &config.consumer_group).create().unwrap();
+        let mut asked = TopicPartitionList::new();
+        asked.add_partition(&config.topic_name(), partition);
+        let committed = reader.committed_offsets(asked, PATIENCE).unwrap();
+        committed.elements()[0].offset().to_raw().filter(|offset| *offset >= 0)
+    }
+
+    fn client(&self) -> ClientConfig {
+        let mut client = ClientConfig::new();
+        client.set("bootstrap.servers", &self.bootstrap);
+        client
     }
 
     /// A connected bus of this group.
