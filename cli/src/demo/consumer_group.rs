@@ -18,6 +18,8 @@ use uuid::Uuid;
 
 const EVENTS: u64 = 10;
 const PARTITIONS: i32 = 6;
+/// A member hears with a heartbeat that another has joined: often, so that nobody watching has to wait.
+const HEARTBEAT_INTERVAL_MS: u32 = 500;
 
 pub(super) async fn run(stage: &Stage) -> anyhow::Result<Row> {
     banner("Demo 2: Consumer Groups and Load Balancing");
@@ -79,6 +81,7 @@ impl Worker {
             .consumer_group(stage.name("load-balanced-consumers"))
             .consumer_name(format!("worker-{number}"))
             .topic_partitions(PARTITIONS)
+            .heartbeat_interval_ms(HEARTBEAT_INTERVAL_MS)
             .build()?;
         let share = Share::default();
         let bus = KafkaEventBus::builder(config).hooks(Hooks::observed_by(share.clone())).build();

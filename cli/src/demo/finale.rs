@@ -7,7 +7,7 @@ use super::stage::Stage;
 use super::table::Row;
 use super::worker::{Args, Report, SESSION_TIMEOUT_MS, Worker};
 use super::{GRACE, PATIENCE};
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use indicatif::HumanCount;
 use rehearsal_bus::config::KafkaEventBusConfig;
 use rehearsal_bus::{KafkaEventBus, prelude::*};
@@ -26,14 +26,17 @@ const EVENTS: u64 = ORDERS as u64 * STEPS as u64;
 const WAVE: u32 = 50;
 /// 2,000 events a second: the flow outlasts the crash, and the time the group takes to notice that a worker is dead.
 const PACE: Duration = Duration::from_millis(25);
-const CRASH_AT: u64 = EVENTS / 5;
-const KILL_AT: u64 = EVENTS * 2 / 5;
+const CRASH_AT: u64 = EVENTS / 10;
+const KILL_AT: u64 = EVENTS / 5;
 const CRASHED: NodeId = NodeId(2);
 const KILLED: usize = 1;
 const SURVIVOR: usize = 2;
 
 pub(super) async fn run(stage: &Stage) -> anyhow::Result<Row> {
     banner("Finale: A Broker Crashes, a Worker Dies");
+    if stage.cluster.is_none() {
+        say!("These brokers are not ours to crash: only the worker dies");
+    }
     let began = Instant::now();
     let config = KafkaEventBusConfig::builder()
         .bootstrap_servers(stage.bootstrap())
@@ -49,15 +52,9 @@ pub(super) async fn run(stage: &Stage) -> anyhow::Result<Row> {
     let (events, orders) = (HumanCount(EVENTS), HumanCount(ORDERS.into()));
     say!("Publishing {events} events, steps 1 to {STEPS} of {orders} orders...");
     play.perform(&bus).await?;
-    let by_worker = play.handled.clone();
-    let verdict = play.end().await?;
-    bus.shutdown(GRACE).await?;
-
-    for (worker, handled) in by_worker {
-        let fate = if worker == KILLED { ", then it was killed" } else { "" };
-        say!("Worker {worker} handled {} events{fate}", HumanCount(handled));
-    }
+    let verdict = play.end().await;
     conclude(stage, &verdict)?;
+    bus.shutdown(GRACE).await?;
     let shown = format!("{} lost, {} out of order", verdict.lost, verdict.out_of_order);
     Ok(Row::new("5 Finale", EVENTS, began.elapsed(), shown))
 }
@@ -111,20 +108,16 @@ impl<'a> Play<'a> {
         })
     }
 
+    /// The group first gives everything to whoever comes first, then shares: wait until it has.
     async fn until_both_have_work(&mut self) -> anyhow::Result<()> {
-        let shared = |holds: &BTreeMap<usize, usize>| {
-            holds.values().sum::<usize>() == PARTITIONS as usize
-                && [KILLED, SURVIVOR]
-                    .map(|worker| holds.get(&worker))
-                    .iter()
-                    .all(|held| held.is_some_and(|held| *held > 0))
-        };
-        while !shared(&self.holds) {
+        loop {
+            let [first, second] = [KILLED, SURVIVOR].map(|worker| self.holds.get(&worker).copied().unwrap_or(0));
+            if first > 0 && second > 0 && first + second == PARTITIONS as usize {
+                say!("Worker {KILLED} has {first} partitions, worker {SURVIVOR} has {second}; each is its own process");
+                return Ok(());
+            }
             self.next_report().await.context("the workers did not share the partitions")?;
         }
-        let (first, second) = (self.holds[&KILLED], self.holds[&SURVIVOR]);
-        say!("Worker {KILLED} has {first} partitions, worker {SURVIVOR} has {second}; each is a process of its own");
-        Ok(())
     }
 
     /// Publishes, breaks things on the way, and waits until everything is handled, or nothing comes any more.
@@ -134,19 +127,28 @@ impl<'a> Play<'a> {
         while !(published && self.ledger.distinct() >= EVENTS) {
             tokio::select! {
                 biased;
-                reported = self.next_report() => {
-                    if reported.is_err() {
-                        break;
+                reported = self.next_report() => match reported {
+                    Ok(()) => self.break_what_is_due()?,
+                    // Nothing comes any more: what is missing now is lost, which is for the verdict to say.
+                    Err(_) if published => break,
+                    Err(silence) => {
+                        publishing.abort();
+                        let acknowledged = HumanCount(bus.stats().events_published);
+                        return Err(silence.context(format!("publishing stalled after {acknowledged} acknowledged events")));
                     }
-                    self.break_what_is_due()?;
-                }
+                },
                 done = &mut publishing, if !published => {
-                    done.context("publishing")?.context("publishing; what the brokers acknowledged is not lost")?;
+                    done.context("publishing")??;
                     published = true;
                 }
             }
         }
-        publishing.abort();
+        ensure!(!self.crash_is_due, "the proof proves nothing: {CRASHED} was never crashed");
+        ensure!(self.victim.is_none(), "the proof proves nothing: worker {KILLED} was never killed");
+        for (worker, handled) in &self.handled {
+            let fate = if *worker == KILLED { ", then it was killed" } else { "" };
+            say!("Worker {worker} handled {} events{fate}", HumanCount(*handled));
+        }
         Ok(())
     }
 
@@ -192,10 +194,10 @@ impl<'a> Play<'a> {
     }
 
     /// Sends the last worker home, takes in its last words, and judges.
-    async fn end(mut self) -> anyhow::Result<Verdict> {
+    async fn end(mut self) -> Verdict {
         self.survivor.dismiss();
         while self.next_report().await.is_ok() {}
-        Ok(self.ledger.judge(ORDERS, STEPS))
+        self.ledger.judge(ORDERS, STEPS)
     }
 }
 

@@ -1,11 +1,11 @@
 //! Demo 4: an aggregate's events, saved and then published, keep a projection and an audit log up to date.
 
+use super::GRACE;
 use super::events::{OrderPlaced, OrderShipped};
 use super::screen::{banner, say};
 use super::stage::Stage;
 use super::table::Row;
 use super::tally::Tally;
-use super::GRACE;
 use anyhow::ensure;
 use rehearsal_bus::aggregate::{AggregateRepository, AggregateRoot, AggregateState, InMemoryEventStore};
 use rehearsal_bus::config::KafkaEventBusConfig;

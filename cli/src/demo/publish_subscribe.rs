@@ -1,11 +1,11 @@
 //! Demo 1: one event out, the same event in.
 
+use super::GRACE;
 use super::events::OrderPlaced;
 use super::screen::{banner, say};
 use super::stage::Stage;
 use super::table::Row;
 use super::tally::Tally;
-use super::GRACE;
 use rehearsal_bus::config::KafkaEventBusConfig;
 use rehearsal_bus::{KafkaEventBus, prelude::*};
 use std::time::Instant;

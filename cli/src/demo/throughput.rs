@@ -1,11 +1,11 @@
 //! Demo 3: a thousand events, then a million, published and consumed.
 
+use super::GRACE;
 use super::events::OrderPlaced;
 use super::screen::{banner, say};
 use super::stage::Stage;
 use super::table::{Row, per_second};
 use super::tally::Tally;
-use super::GRACE;
 use anyhow::Context;
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 use rehearsal_bus::config::{Compression, KafkaEventBusConfig};

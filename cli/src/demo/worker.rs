@@ -5,8 +5,8 @@
 //! event is done. All workers share one pipe, so the order of the lines is the order of handling, across workers and
 //! across the death of one. It ends when its standard input does: a worker does not outlive the demo.
 
-use super::events::OrderStepTaken;
 use super::GRACE;
+use super::events::OrderStepTaken;
 use anyhow::Context;
 use rehearsal_bus::config::KafkaEventBusConfig;
 use rehearsal_bus::hooks::{Hooks, Step};
@@ -19,6 +19,8 @@ use tokio::sync::oneshot;
 
 /// The shortest session a broker allows unless told otherwise: how long a killed worker holds its partitions.
 pub(super) const SESSION_TIMEOUT_MS: u32 = 6_000;
+/// How soon the others hear that it is gone.
+const HEARTBEAT_INTERVAL_MS: u32 = 1_000;
 
 /// Where to work, and as whom.
 #[derive(Debug, Clone, clap::Args)]
@@ -57,6 +59,7 @@ async fn work(args: Args) -> anyhow::Result<()> {
         .consumer_group(args.group)
         .consumer_name(format!("worker-{worker}"))
         .session_timeout_ms(SESSION_TIMEOUT_MS)
+        .heartbeat_interval_ms(HEARTBEAT_INTERVAL_MS)
         .build()?;
     let bus = KafkaEventBus::builder(config).hooks(report_share(worker)).build();
     bus.subscribe(move |event: Event<OrderStepTaken>| -> Handled {
