@@ -33,7 +33,7 @@ pub(super) fn create_partitions(state: &mut State, _: Time, _: &Caller, request:
         results.push(match added {
             Ok(()) => CreatePartitionsTopicResult { name, ..Default::default() },
             Err(reject) => {
-                CreatePartitionsTopicResult { name, error_code: reject.code.code(), error_message: message(&reject) }
+                CreatePartitionsTopicResult { name, error_code: reject.code.code(), error_message: reject.message.as_ref().and_then(|_| message(&reject)) }
             }
         });
     }
