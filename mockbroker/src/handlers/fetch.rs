@@ -47,6 +47,9 @@ pub(super) fn fetch(state: &mut State, now: Time, from: &Caller, request: FetchR
         }
     };
     let limit = usize::try_from(state.configs.broker_settings().fetch_max_bytes).unwrap_or(0);
+    if !matches!(request.isolation_level, 0 | 1) {
+        return Answer::now(unknown_isolation(&wanted));
+    }
     let waiting = WaitingFetch {
         node: from.node,
         version: from.version,

@@ -69,7 +69,8 @@ fn refused(version: i16, asked: &[MetadataRequestTopic]) -> Option<MetadataRespo
     } else {
         return None;
     };
-    let row = |topic: &MetadataRequestTopic| missing(Some(topic.name.clone().unwrap_or_default()), topic.topic_id, code);
+    let row =
+        |topic: &MetadataRequestTopic| missing(Some(topic.name.clone().unwrap_or_default()), topic.topic_id, code);
     Some(MetadataResponse { topics: asked.iter().map(row).collect(), controller_id: -1, ..Default::default() })
 }
 
