@@ -61,9 +61,9 @@ pub struct Difference {
 /// On such a difference, or when a broker cannot be reached.
 pub fn check(name: &'static str, script: Script, known: &Known) {
     let Some(kafka) = ApacheKafka::shared(&format!("differential::{name}")) else { return };
-    let ours = Target::ours().expect("a broker to test");
+    let ours = Target::ours(1).expect("a broker to test");
     let (ours, kafka) = std::thread::scope(|scope| {
-        let ours = scope.spawn(|| play(name, script, ours.bootstrap()));
+        let ours = scope.spawn(|| play(name, script, ours.first_node()));
         let kafka = scope.spawn(|| play(name, script, kafka.bootstrap()));
         (
             ours.join().expect("the script plays against our broker"),
@@ -88,7 +88,16 @@ pub fn check(name: &'static str, script: Script, known: &Known) {
     for entry in outlived {
         let _ = writeln!(report, "\n{name} / {} / {}: listed as known, but does not occur", entry.step, entry.path);
     }
+    keep_report(name, &report);
     assert!(report.is_empty(), "our broker's answers differ from Apache Kafka's:\n{report}");
+}
+
+/// Puts what was found into the folder `REHEARSAL_REPORTS` names, a file a script.
+fn keep_report(name: &str, report: &str) {
+    if let Some(folder) = std::env::var_os("REHEARSAL_REPORTS") {
+        let file = Path::new(&folder).join(format!("{name}.txt"));
+        std::fs::write(&file, report).unwrap_or_else(|error| panic!("writing {}: {error}", file.display()));
+    }
 }
 
 /// The list of known differences kept beside the suites.
@@ -226,7 +235,6 @@ impl Stage {
     /// Collects the answer to a request sent before; it is compared.
     pub fn collect<R: Ask>(&mut self, label: &str, awaited: Awaited<R>) -> R::Response {
         let Awaited { link, request, pending } = awaited;
-        let since = Instant::now(); // TRACE
         let answered = pending.ok_or(NoAnswer::Closed).and_then(|pending| self.connection(link)?.receive(pending));
         let (mut tree, answer) = match answered {
             Ok(answer) => (tree::tree_of(&answer).expect("derived debug text can be read back"), answer),
@@ -240,9 +248,6 @@ impl Stage {
             keep_rows_of(&format!("{}-", self.script), &mut tree);
         }
         let answer_tree = self.names.normalised(R::KEY, tree);
-        if since.elapsed() > Duration::from_millis(500) {
-            eprintln!("SLOW {} {label} {:?} {}", self.script, since.elapsed(), self.bootstrap);
-        } // TRACE
         self.steps.push(Step { label: label.to_owned(), request, answer: answer_tree });
         answer
     }
@@ -574,7 +579,7 @@ impl Names {
 
     /// Free text with the run's mark and every id seen so far put into words.
     fn readable(&self, text: &str) -> String {
-        let mut readable = text.replace(&*RUN, "");
+        let mut readable = without_times(&text.replace(&*RUN, ""));
         for ((kind, id), symbol) in &self.given {
             if matches!(*kind, "member" | "topic") {
                 readable = readable.replace(id.as_str(), symbol);
@@ -583,6 +588,29 @@ impl Names {
         readable
     }
 }
+
+/// Free text in which numbers as long as a time in milliseconds are put into words.
+fn without_times(text: &str) -> String {
+    let mut readable = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find(|char: char| char.is_ascii_digit()) {
+        let (before, from) = rest.split_at(start);
+        let (digits, after) = from.split_at(from.find(|char: char| !char.is_ascii_digit()).unwrap_or(from.len()));
+        readable.push_str(before);
+        match digits.parse::<i64>() {
+            Ok(time) if (*EARLIER..*SCRIPTED_TIMES_END).contains(&time) => {
+                let _ = write!(readable, "start + {} ms", time - *EARLIER);
+            }
+            _ if digits.len() >= TIME_DIGITS => readable.push_str("some time"),
+            _ => readable.push_str(digits),
+        }
+        rest = after;
+    }
+    readable + rest
+}
+
+/// A time of this century in milliseconds has as many.
+const TIME_DIGITS: usize = 13;
 
 const NIL_UUID: &str = "00000000-0000-0000-0000-000000000000";
 
