@@ -4,7 +4,7 @@
 //! attempt, dead letter and commit runs in a task of its own, so nothing here ever waits for a handler.
 
 use super::Shared;
-use super::poll::{BATCHES_MAX, News, Reader, Sorter, give_back, read};
+use super::poll::{BATCHES_MAX, Fetching, News, Reader, Sorter, give_back, list, read};
 use super::publish::{Copy, Publisher};
 use super::record::Record;
 use crate::dispatch::DispatchOutcome;
@@ -70,6 +70,7 @@ pub(super) struct Driver {
     reader: Arc<Reader>,
     reading: std::thread::JoinHandle<()>,
     stop_reading: StopReading,
+    fetching: std::sync::mpsc::Sender<Fetching>,
     news: mpsc::Receiver<News>,
     /// Unbounded, for the engine bounds what is in work.
     reports: mpsc::UnboundedReceiver<Input<Arc<Record>>>,
@@ -141,11 +142,13 @@ impl Driver {
             unknown_type: shared.config.unknown_type,
         };
         let stop_reading = StopReading(Arc::new(AtomicBool::new(false)));
+        // Unbounded, for the engine asks again only when things have changed.
+        let (fetching, asked) = std::sync::mpsc::channel();
         let reading = {
             let (reader, stop) = (reader.clone(), stop_reading.0.clone());
             std::thread::Builder::new()
                 .name(format!("read {}", shared.topic))
-                .spawn(move || read(&reader, &sorter, &tell, &stop))
+                .spawn(move || read(&reader, &sorter, &tell, &asked, &stop))
                 .map_err(|error| BusError::Backend { doing: "starting the reading thread", source: error.into() })?
         };
         let (report, reports) = mpsc::unbounded_channel();
@@ -162,6 +165,7 @@ impl Driver {
             reader,
             reading,
             stop_reading,
+            fetching,
             news,
             reports,
             report,
@@ -225,6 +229,8 @@ impl Driver {
                 self.shared.counters.rebalance_count.fetch_add(1, Ordering::Relaxed);
                 self.shared.hooks_about(&partitions, |topic, partition| Step::Assigned { topic, partition });
                 self.partitions.send_modify(|count| *count = Some(count.unwrap_or(0) + partitions.len()));
+                // A pause asked for under an earlier assignment may only be obeyed now; this outranks it.
+                self.ask(Fetching::Resume(partitions.clone()));
                 self.tell(Input::Assigned { partitions });
             }
             News::Revoking(partitions) => {
@@ -270,10 +276,8 @@ impl Driver {
                     );
                 }
                 Action::Commit { id, offsets } => self.clerk.ask(Chore::Commit { id, offsets }),
-                Action::Pause(partitions) => self.fetching("pausing", &partitions, |reader, list| reader.pause(list)),
-                Action::Resume(partitions) => {
-                    self.fetching("resuming", &partitions, |reader, list| reader.resume(list))
-                }
+                Action::Pause(partitions) => self.ask(Fetching::Pause(partitions)),
+                Action::Resume(partitions) => self.ask(Fetching::Resume(partitions)),
                 Action::Release(release) => self.release(release),
                 Action::Halt { partition, offset, reason } => {
                     let at = format!("{}-{}@{offset}: {reason}", self.shared.topic, partition.index);
@@ -334,15 +338,9 @@ impl Driver {
         });
     }
 
-    fn fetching(
-        &mut self,
-        doing: &str,
-        partitions: &[Partition],
-        change: impl FnOnce(&Reader, &TopicPartitionList) -> KafkaResult<()>,
-    ) {
-        if let Err(error) = change(&self.reader, &list(&self.shared.topic, partitions.iter().copied())) {
-            tracing::error!(%error, ?partitions, "{doing} partitions failed");
-        }
+    fn ask(&self, fetching: Fetching) {
+        // The reading thread ends only when it is told to, or has told that it is broken.
+        let _ = self.fetching.send(fetching);
     }
 
     fn release(&mut self, release: Release) {
@@ -395,7 +393,7 @@ impl Driver {
         self.news.close();
         while let Ok(news) = self.news.try_recv() {
             if let News::Revoking(partitions) = news {
-                let freed = list(&self.shared.topic, partitions);
+                let freed = list(&self.shared.topic, &partitions);
                 if let Err(error) = give_back(&self.reader, &freed) {
                     tracing::warn!(%error, "giving partitions back failed");
                 }
@@ -504,14 +502,6 @@ fn source(record: &Record) -> Source {
     Source { topic: record.topic.clone(), partition: record.partition, offset: record.offset }
 }
 
-fn list(topic: &str, partitions: impl IntoIterator<Item = Partition>) -> TopicPartitionList {
-    let mut list = TopicPartitionList::new();
-    for partition in partitions {
-        list.add_partition(topic, partition.index);
-    }
-    list
-}
-
 /// What must be done with the group's coordinator, one after the other.
 enum Chore {
     Commit { id: CommitId, offsets: Vec<(Partition, Offset)> },
@@ -579,7 +569,7 @@ fn release(shared: &Shared, reader: &Reader, why: Farewell, partitions: &[Partit
         }
     }
     if why == Farewell::Revoked {
-        let freed = list(&shared.topic, partitions.iter().copied());
+        let freed = list(&shared.topic, partitions);
         if let Err(error) = give_back(reader, &freed) {
             tracing::error!(%error, ?partitions, "giving partitions back failed");
         }
