@@ -20,6 +20,19 @@ use crate::runtime;
 /// The version every difference is measured against.
 pub const VERSION: &str = "4.3.0";
 
+/// What every broker that is compared is told, ours too: one node is enough, and nobody waits for a second member.
+pub const SETTINGS: [(&str, &str); 8] = [
+    ("group.initial.rebalance.delay.ms", "0"),
+    ("offsets.topic.replication.factor", "1"),
+    ("transaction.state.log.replication.factor", "1"),
+    ("transaction.state.log.min.isr", "1"),
+    ("share.coordinator.state.topic.replication.factor", "1"),
+    ("share.coordinator.state.topic.min.isr", "1"),
+    // Fifty partitions are created at the first group otherwise, which takes seconds on two cores.
+    ("offsets.topic.num.partitions", "1"),
+    ("transaction.state.log.num.partitions", "1"),
+];
+
 /// Runs the broker beside a guard that reads our pipe and ends the broker when the pipe does.
 const WATCHER: &str = "exec 3<&0; \"$@\" </dev/null 3<&- & broker=$!; \
     (cat <&3 >/dev/null; kill -9 $broker) & guard=$!; wait $broker; kill $guard";
@@ -218,17 +231,8 @@ fn server_properties(home: &Path, port: u16, controller_port: u16, settings: &[(
         "controller.listener.names=CONTROLLER".to_owned(),
         format!("controller.quorum.voters=1@127.0.0.1:{controller_port}"),
         format!("log.dirs={}", home.join("data").display()),
-        "group.initial.rebalance.delay.ms=0".to_owned(),
-        "offsets.topic.replication.factor=1".to_owned(),
-        "transaction.state.log.replication.factor=1".to_owned(),
-        "transaction.state.log.min.isr=1".to_owned(),
-        "share.coordinator.state.topic.replication.factor=1".to_owned(),
-        "share.coordinator.state.topic.min.isr=1".to_owned(),
-        // Fifty partitions are created at the first group otherwise, which takes seconds on two cores.
-        "offsets.topic.num.partitions=1".to_owned(),
-        "transaction.state.log.num.partitions=1".to_owned(),
     ];
-    lines.extend(settings.iter().map(|(key, value)| format!("{key}={value}")));
+    lines.extend(SETTINGS.iter().chain(settings).map(|(key, value)| format!("{key}={value}")));
     lines.join("\n") + "\n"
 }
 

@@ -3,6 +3,8 @@
 use anyhow::{Context, Result};
 use rehearsal_mockbroker::testing::MockCluster;
 
+use crate::kafka;
+
 /// Names a broker to test instead of our own: `host:port`.
 pub const BOOTSTRAP_VARIABLE: &str = "REHEARSAL_BOOTSTRAP";
 
@@ -15,7 +17,8 @@ pub struct Target {
 }
 
 impl Target {
-    /// The broker `REHEARSAL_BOOTSTRAP` names; one of our own with `brokers` nodes when it names none.
+    /// The broker `REHEARSAL_BOOTSTRAP` names; one of our own with `brokers` nodes when it names none. One node alone has the
+    /// settings of the reference.
     ///
     /// # Errors
     /// When our broker does not start.
@@ -23,7 +26,13 @@ impl Target {
         if let Ok(bootstrap) = std::env::var(BOOTSTRAP_VARIABLE) {
             return Ok(Self { bootstrap, _cluster: None });
         }
-        let cluster = MockCluster::builder().brokers(brokers).no_racks().start().context("starting our broker")?;
+        let builder = MockCluster::builder().brokers(brokers).no_racks();
+        let cluster = kafka::SETTINGS
+            .iter()
+            .filter(|_| brokers == 1)
+            .fold(builder, |builder, (key, value)| builder.config(*key, *value))
+            .start()
+            .context("starting our broker")?;
         Ok(Self { bootstrap: cluster.bootstrap_servers(), _cluster: Some(cluster) })
     }
 

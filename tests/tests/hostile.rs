@@ -150,7 +150,7 @@ fn a_body_cut_short_closes_its_connection() {
 #[test]
 fn a_count_beyond_the_frame_closes_its_connection() {
     let mut scene = Scene::new();
-    for count in [i32::MAX, 1 << 24, -2] {
+    for count in [i32::MAX, 1 << 24] {
         let mut body = header(3, 1);
         body.put_i32(count);
         assert_eq!(scene.answer_to(&frame(&body)), Err(NoAnswer::Closed), "an array of {count} topics");

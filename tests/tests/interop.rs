@@ -50,7 +50,7 @@ fn ready_clients() -> Vec<Box<dyn Client>> {
     for client in missing {
         runtime::skip(&format!("interop with {}", client.name()), &client.missing().unwrap_or_default());
     }
-    let failures = for_each(&runnable, Client::prepare);
+    let failures = for_each(&runnable, |client| client.prepare());
     assert!(failures.is_empty(), "not every client could be installed: {failures:#?}");
     runnable
 }
