@@ -27,8 +27,10 @@ impl Client for Console {
         kafka::libs().map(drop)
     }
 
-    fn writes_any_bytes(&self) -> bool {
-        false
+    /// It reads lines of text.
+    fn can_write(&self, record: &Record) -> bool {
+        let is_text = |part: &Option<Vec<u8>>| part.as_ref().is_none_or(|bytes| std::str::from_utf8(bytes).is_ok());
+        is_text(&record.key) && is_text(&record.value) && record.headers.iter().all(|(_, value)| is_text(value))
     }
 
     fn produce(&self, bootstrap: &str, topic: &str, records: &[Record]) -> Result<()> {

@@ -33,30 +33,40 @@ impl Client for Kcat {
     /// One run a record: headers and key are given once for all that a run writes.
     fn produce(&self, bootstrap: &str, topic: &str, records: &[Record]) -> Result<()> {
         let folder = tempfile::tempdir().context("a folder for values")?;
+        let file = folder.path().join("value");
         for record in records {
-            let value = folder.path().join("value");
-            std::fs::write(&value, record.value.as_deref().unwrap_or_default())?;
             let mut command = kcat(bootstrap);
             command.args(["-P", "-t", topic, "-p", "0"]);
             for (name, value) in &record.headers {
-                let shown =
-                    value.as_deref().map_or(name.as_bytes().to_vec(), |value| [name.as_bytes(), b"=", value].concat());
-                command.arg("-H").arg(os_string(shown));
+                let given = [name.as_bytes()].into_iter().chain(value.as_deref());
+                command.arg("-H").arg(os_string(given.collect::<Vec<_>>().join(&b"="[..])));
             }
-            if let Some(key) = &record.key {
-                command.arg("-k").arg(os_string(key.clone()));
+            match record.value.as_deref() {
+                Some(value) if !value.is_empty() => {
+                    std::fs::write(&file, value)?;
+                    if let Some(key) = &record.key {
+                        command.arg("-k").arg(os_string(key.clone()));
+                    }
+                    command.arg(&file);
+                }
+                // An empty file is passed over; an empty rest of a line is not. With -Z what is empty is null.
+                empty => {
+                    let line = [record.key.as_deref().unwrap_or_default(), b"\x1f\n"].concat();
+                    std::fs::write(&file, line)?;
+                    command.args(["-K", "\x1f", "-l"]).arg(&file);
+                    if empty.is_none() {
+                        command.arg("-Z");
+                    }
+                }
             }
-            if record.value.is_none() {
-                command.arg("-Z");
-            }
-            runtime::run(command.arg(value))?;
+            runtime::run(&mut command)?;
         }
         Ok(())
     }
 
     fn consume(&self, bootstrap: &str, group: &str, topics: &[&str], count: usize) -> Result<Vec<String>> {
         let mut command = kcat(bootstrap);
-        command.args(["-u", "-Z", "-f", FORMAT, "-c", &count.to_string(), "-X", "auto.offset.reset=earliest"]);
+        command.args(["-u", "-f", FORMAT, "-c", &count.to_string(), "-X", "auto.offset.reset=earliest"]);
         let output = runtime::run(command.args(["-G", group]).args(topics))?;
         let records = output.stdout.split(|byte| *byte == 0x1e).filter(|record| !record.is_empty());
         Ok(records.map(|record| record.escape_ascii().to_string()).collect())
@@ -66,7 +76,7 @@ impl Client for Kcat {
         let mut shown = format!("{topic}\x1f{offset}").into_bytes();
         for part in [&record.key, &record.value] {
             let length = part.as_ref().map_or("-1".to_owned(), |part| part.len().to_string());
-            shown.extend([b"\x1f", length.as_bytes(), b"\x1f", part.as_deref().unwrap_or(b"NULL")].concat());
+            shown.extend([b"\x1f", length.as_bytes(), b"\x1f", part.as_deref().unwrap_or_default()].concat());
         }
         let header = |(name, value): &(String, Option<Vec<u8>>)| {
             [name.as_bytes(), b"=", value.as_deref().unwrap_or(b"NULL")].concat()

@@ -40,8 +40,8 @@ pub(crate) trait Client: Send + Sync {
     /// Installs or builds what is not there yet.
     fn prepare(&self) -> Result<()>;
 
-    /// Whether it can write any bytes, not text alone.
-    fn writes_any_bytes(&self) -> bool {
+    /// Whether its interface can say `record` at all.
+    fn can_write(&self, _record: &Record) -> bool {
         true
     }
 

@@ -95,6 +95,11 @@ impl Client for Python {
         Ok(())
     }
 
+    /// aiokafka refuses a record with neither key nor value.
+    fn can_write(&self, record: &Record) -> bool {
+        self.name != "aiokafka" || record.key.is_some() || record.value.is_some()
+    }
+
     fn produce(&self, bootstrap: &str, topic: &str, records: &[Record]) -> Result<()> {
         feed(self.command()?.args(["produce", bootstrap, topic]), topic, records)
     }
