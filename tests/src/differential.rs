@@ -305,7 +305,7 @@ impl Stage {
                 self.note(what, "did not happen");
                 return;
             }
-            std::thread::sleep(Duration::from_millis(10));
+            crate::runtime::breathe();
         }
     }
 

@@ -125,7 +125,7 @@ impl ApacheKafka {
             if Instant::now() > deadline {
                 bail!("Apache Kafka did not answer on {} within {START_TIMEOUT:?}", self.bootstrap);
             }
-            std::thread::sleep(Duration::from_millis(50));
+            runtime::breathe();
         }
     }
 }

@@ -28,6 +28,12 @@ pub fn has_program(program: &str, probe: &str) -> bool {
     probed.is_ok_and(|status| status.success())
 }
 
+/// Rests between two looks at a foreign process, which tells nobody when it is done.
+#[expect(clippy::disallowed_methods, reason = "Apache Kafka can only be asked again")]
+pub fn breathe() {
+    std::thread::sleep(std::time::Duration::from_millis(20));
+}
+
 /// Cargo's target folder, where everything fetched or built by the suites is kept.
 ///
 /// # Errors

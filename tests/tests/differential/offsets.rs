@@ -41,12 +41,15 @@ fn committed(group: &GroupId, topics: Option<&[(&TopicName, &[i32])]>) -> Offset
         .with_topics(topics.map(|topics| topics.iter().map(topic).collect()))
 }
 
+/// A group with the topics and partitions asked for; `None` asks for all its topics.
+type Wanted<'a> = (&'a GroupId, Option<&'a [(&'a TopicName, &'a [i32])]>);
+
 /// From version 8 on: several groups.
-fn committed_by(groups: &[(&GroupId, Option<&[(&TopicName, &[i32])]>)]) -> OffsetFetchRequest {
+fn committed_by(groups: &[Wanted<'_>]) -> OffsetFetchRequest {
     let topic = |(name, partitions): &(&TopicName, &[i32])| {
         OffsetFetchRequestTopics::default().with_name((*name).clone()).with_partition_indexes(partitions.to_vec())
     };
-    let group = |(group, topics): &(&GroupId, Option<&[(&TopicName, &[i32])]>)| {
+    let group = |(group, topics): &Wanted<'_>| {
         OffsetFetchRequestGroup::default()
             .with_group_id((*group).clone())
             .with_topics(topics.map(|topics| topics.iter().map(topic).collect()))

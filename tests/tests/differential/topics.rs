@@ -15,6 +15,9 @@ use tests::differential::{Stage, metadata_of};
 
 use crate::verbs::{batch, fetch, from, store, text};
 
+/// Partitions with the brokers they are assigned to.
+type Assignment<'a> = &'a [(i32, &'a [i32])];
+
 fn new_topic(name: &TopicName, partitions: i32, replicas: i16) -> CreatableTopic {
     CreatableTopic::default().with_name(name.clone()).with_num_partitions(partitions).with_replication_factor(replicas)
 }
@@ -121,7 +124,7 @@ pub(crate) fn create_topics_assigned(stage: &mut Stage) {
     stage.ask("two partitions on broker 1", 7, &assigned(name.clone(), &[(0, &[1]), (1, &[1])]));
     stage.await_leaders(&name, 2);
     stage.ask("their metadata", 9, &metadata_of(&name));
-    let refusals: [(&str, &[(i32, &[i32])]); 6] = [
+    let refusals: [(&str, Assignment<'_>); 6] = [
         ("an unknown broker", &[(0, &[99])]),
         ("a broker twice", &[(0, &[1, 1])]),
         ("a gap in the indexes", &[(0, &[1]), (2, &[1])]),
