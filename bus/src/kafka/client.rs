@@ -181,7 +181,10 @@ pub(super) fn consumer(config: &KafkaEventBusConfig) -> ClientConfig {
         .set("session.timeout.ms", config.session_timeout_ms.to_string())
         .set("heartbeat.interval.ms", config.heartbeat_interval_ms.to_string())
         .set("max.poll.interval.ms", config.max_poll_interval_ms.to_string())
-        .set("partition.assignment.strategy", "cooperative-sticky");
+        .set("partition.assignment.strategy", "cooperative-sticky")
+        // A pause throws away what was fetched ahead (by default up to 100,000 records per partition): fetch no more
+        // ahead than the engine would hold.
+        .set("queued.min.messages", config.limits.partition_records_max.clamp(1, 10_000_000).to_string());
     let mut settings = finished(settings, config);
     // The engine decides what is committed, and when: nobody may outrank that.
     settings.set("enable.auto.commit", "false").set("enable.auto.offset.store", "false");
