@@ -148,9 +148,9 @@ impl Cluster {
                 self.known(node)?;
                 self.state.nodes.advertise(node, host, port);
             }
-            Command::MoveLeader { topic, partition, to } => self.move_leader(&topic, partition, to)?,
+            Command::MoveLeader { topic, partition, to } => self.move_leader(now, &topic, partition, to)?,
             Command::Crash(node) => self.crash(now, node, &mut outputs)?,
-            Command::Start(node) => self.start(node, &mut outputs)?,
+            Command::Start(node) => self.start(now, node, &mut outputs)?,
         }
         self.settle(now, &mut outputs);
         Ok(outputs)
@@ -176,19 +176,12 @@ impl Cluster {
         self.state.nodes.get(node).map(|_| ()).ok_or(CommandError::UnknownBroker(node))
     }
 
-    fn move_leader(&mut self, topic: &str, index: i32, to: NodeId) -> Result<(), CommandError> {
-        let unknown = || CommandError::UnknownPartition { topic: topic.to_owned(), partition: index };
-        let running = self.state.nodes.is_running(to);
-        let partition = self.state.topics.get_mut(topic).and_then(|topic| topic.partition_mut(index));
-        let partition = partition.ok_or_else(unknown)?;
-        if !running || !partition.isr.contains(&to) {
-            return Err(CommandError::NotInSync { node: to, topic: topic.to_owned(), partition: index });
+    fn move_leader(&mut self, now: Time, topic: &str, partition: i32, to: NodeId) -> Result<(), CommandError> {
+        if self.state.topics.partition(topic, partition).is_err() {
+            return Err(CommandError::UnknownPartition { topic: topic.to_owned(), partition });
         }
-        if partition.leader != Some(to) {
-            partition.lead(Some(to));
-            self.state.partition_changed(topic, index);
-        }
-        Ok(())
+        let moved = self.state.move_leader(now, topic, partition, to);
+        moved.ok_or_else(|| CommandError::NotInSync { node: to, topic: topic.to_owned(), partition })
     }
 
     fn crash(&mut self, now: Time, node: NodeId, outputs: &mut Vec<Output>) -> Result<(), CommandError> {
@@ -204,9 +197,9 @@ impl Cluster {
         Ok(())
     }
 
-    fn start(&mut self, node: NodeId, outputs: &mut Vec<Output>) -> Result<(), CommandError> {
+    fn start(&mut self, now: Time, node: NodeId, outputs: &mut Vec<Output>) -> Result<(), CommandError> {
         self.known(node)?;
-        if !self.state.start(node) {
+        if !self.state.start(now, node) {
             return Err(CommandError::Running(node));
         }
         outputs.push(Output::Listen(node));

@@ -177,6 +177,25 @@ fn members_go_on_at_the_next_coordinator_when_theirs_crashes() {
 }
 
 #[test]
+fn sessions_begin_again_at_every_new_coordinator() {
+    let mut kafka = Kafka::new(3, "orders", 2);
+    let client = kafka.connect();
+    let joined = kafka.join_until_member(client, 9, join());
+    kafka.sync(client, 5, &joined, &[(&joined.member_id, "both")]);
+
+    for _ in 0..4 {
+        kafka.advance(9_000);
+        let before = kafka.coordinator();
+        kafka.control(Command::Crash(before));
+        kafka.control(Command::Start(before));
+    }
+
+    kafka.advance(9_000);
+    let client = kafka.connect();
+    assert_eq!(kafka.beat(client, 4, &joined), ErrorCode::None);
+}
+
+#[test]
 fn offsets_are_committed_and_fetched_in_every_version() {
     for version in 2..=10 {
         let mut kafka = Kafka::with_topic("orders", 2);

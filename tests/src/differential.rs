@@ -14,8 +14,10 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kafka_protocol::messages::{
-    ApiKey, CreateTopicsRequest, FindCoordinatorRequest, GroupId, ListGroupsRequest, MetadataRequest, TopicName,
+    ApiKey, BrokerId, CreateTopicsRequest, FindCoordinatorRequest, GroupId, ListOffsetsRequest, MetadataRequest,
+    OffsetFetchRequest, TopicName,
     create_topics_request::{CreatableTopic, CreatableTopicConfig},
+    list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic},
     metadata_request::MetadataRequestTopic,
 };
 use kafka_protocol::protocol::{Request, StrBytes};
@@ -59,9 +61,9 @@ pub struct Difference {
 /// On such a difference, or when a broker cannot be reached.
 pub fn check(name: &'static str, script: Script, known: &Known) {
     let Some(kafka) = ApacheKafka::shared(&format!("differential::{name}")) else { return };
-    let ours = Target::ours().expect("a broker to test");
+    let ours = Target::ours(1).expect("a broker to test");
     let (ours, kafka) = std::thread::scope(|scope| {
-        let ours = scope.spawn(|| play(name, script, ours.bootstrap()));
+        let ours = scope.spawn(|| play(name, script, ours.first_node()));
         let kafka = scope.spawn(|| play(name, script, kafka.bootstrap()));
         (
             ours.join().expect("the script plays against our broker"),
@@ -86,7 +88,16 @@ pub fn check(name: &'static str, script: Script, known: &Known) {
     for entry in outlived {
         let _ = writeln!(report, "\n{name} / {} / {}: listed as known, but does not occur", entry.step, entry.path);
     }
+    keep_report(name, &report);
     assert!(report.is_empty(), "our broker's answers differ from Apache Kafka's:\n{report}");
+}
+
+/// Puts what was found into the folder `REHEARSAL_REPORTS` names, a file a script.
+fn keep_report(name: &str, report: &str) {
+    if let Some(folder) = std::env::var_os("REHEARSAL_REPORTS") {
+        let file = Path::new(&folder).join(format!("{name}.txt"));
+        std::fs::write(&file, report).unwrap_or_else(|error| panic!("writing {}: {error}", file.display()));
+    }
 }
 
 /// The list of known differences kept beside the suites.
@@ -138,6 +149,7 @@ pub struct Stage {
     names: Names,
     steps: Vec<Step>,
     silences: usize,
+    only_mine: bool,
 }
 
 /// The default connection, as client `script`.
@@ -158,6 +170,7 @@ impl Stage {
             names: Names::default(),
             steps: Vec::new(),
             silences: 0,
+            only_mine: false,
         };
         stage.await_coordinator();
         stage
@@ -200,10 +213,9 @@ impl Stage {
 
     /// Asks on the default connection; of the answer's rows only those with this script's names are compared.
     pub fn ask_for_mine<R: Ask>(&mut self, label: &str, version: i16, request: &R) -> R::Response {
+        self.only_mine = true;
         let answer = self.ask(label, version, request);
-        if let Some(step) = self.steps.last_mut() {
-            keep_rows_of(&format!("{}-", self.script), &mut step.answer);
-        }
+        self.only_mine = false;
         answer
     }
 
@@ -224,7 +236,7 @@ impl Stage {
     pub fn collect<R: Ask>(&mut self, label: &str, awaited: Awaited<R>) -> R::Response {
         let Awaited { link, request, pending } = awaited;
         let answered = pending.ok_or(NoAnswer::Closed).and_then(|pending| self.connection(link)?.receive(pending));
-        let (tree, answer) = match answered {
+        let (mut tree, answer) = match answered {
             Ok(answer) => (tree::tree_of(&answer).expect("derived debug text can be read back"), answer),
             Err(why) => {
                 self.links[link.0].1 = None;
@@ -232,6 +244,9 @@ impl Stage {
                 (Value::String(why.to_string()), R::Response::default())
             }
         };
+        if self.only_mine {
+            keep_rows_of(&format!("{}-", self.script), &mut tree);
+        }
         let answer_tree = self.names.normalised(R::KEY, tree);
         self.steps.push(Step { label: label.to_owned(), request, answer: answer_tree });
         answer
@@ -315,9 +330,19 @@ impl Stage {
         name
     }
 
-    /// Awaits that `topic` has `partitions` partitions, each with a leader.
+    /// Awaits that `topic` has `partitions` partitions, each with a leader that serves it.
+    ///
+    /// Both must be asked: Kafka's metadata name a leader a moment before that leader has opened its log.
     pub fn await_leaders(&mut self, topic: &TopicName, partitions: i32) {
         let led = usize::try_from(partitions).unwrap_or(0);
+        let ends = latest_offsets(topic, partitions);
+        self.until("the topic's leaders serve", |stage| {
+            let answer = stage.quietly(5, &ends);
+            answer.is_some_and(|answer| {
+                let rows = answer.topics.iter().flat_map(|topic| &topic.partitions);
+                rows.filter(|row| row.error_code == 0).count() == led
+            })
+        });
         self.until("the topic's leaders", |stage| {
             let answer = stage.quietly(9, &metadata_of(topic));
             answer.is_some_and(|answer| {
@@ -350,9 +375,11 @@ impl Stage {
     /// The first group makes Kafka create the topic of offsets; scripts start after that.
     fn await_coordinator(&mut self) {
         let find = FindCoordinatorRequest::default().with_key("warm-up".into());
+        let fetch =
+            OffsetFetchRequest::default().with_group_id(StrBytes::from_static_str("warm-up").into()).with_topics(None);
         self.until("a coordinator", |stage| {
             stage.quietly(1, &find).is_some_and(|found| found.error_code == 0)
-                && stage.quietly(0, &ListGroupsRequest::default()).is_some_and(|listed| listed.error_code == 0)
+                && stage.quietly(5, &fetch).is_some_and(|fetched| fetched.error_code == 0)
         });
     }
 
@@ -376,6 +403,13 @@ pub fn metadata_of(topic: &TopicName) -> MetadataRequest {
     MetadataRequest::default().with_topics(Some(vec![topic])).with_allow_auto_topic_creation(false)
 }
 
+fn latest_offsets(topic: &TopicName, partitions: i32) -> ListOffsetsRequest {
+    let row = |index| ListOffsetsPartition::default().with_partition_index(index).with_timestamp(-1);
+    let topic =
+        ListOffsetsTopic::default().with_name(topic.clone()).with_partitions((0..partitions).map(row).collect());
+    ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![topic])
+}
+
 fn describe_request<R: Ask>(version: i16, request: &R) -> String {
     let api = ApiKey::try_from(R::KEY).map_or_else(|()| format!("api {}", R::KEY), |api| format!("{api:?}"));
     let text = format!("{request:?}").replace(", unknown_tagged_fields: {}", "").replace(&*RUN, "");
@@ -389,7 +423,7 @@ fn keep_rows_of(prefix: &str, answer: &mut Value) {
         if let Value::Array(rows) = value {
             rows.retain(|row| {
                 let name = ["name", "group_id", "topic"].iter().find_map(|key| row.get(key)?.as_str());
-                name.is_none_or(|name| name.starts_with(prefix))
+                name.is_none_or(|name| name.starts_with(prefix) && name.ends_with(&*RUN))
             });
         }
     }
@@ -425,6 +459,9 @@ const ROW_NAMES: [&str; 13] = [
     "group_instance_id",
     "key",
 ];
+
+/// Settings that say where a broker lives.
+const PLACES: [&str; 5] = ["advertised.listeners", "controller.quorum.voters", "listeners", "log.dir", "log.dirs"];
 
 fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970");
@@ -500,8 +537,12 @@ impl Names {
         fields.retain(|name, value| {
             name != "unknown_tagged_fields" || value.as_object().is_some_and(|tags| !tags.is_empty())
         });
+        let is_own_place = fields.get("name").and_then(Value::as_str).is_some_and(|name| PLACES.contains(&name));
         for (name, value) in fields.iter_mut() {
-            self.replace(name, value);
+            match is_own_place && name == "value" && !value.is_null() {
+                true => *value = "its own".into(),
+                false => self.replace(name, value),
+            }
         }
     }
 
@@ -538,7 +579,7 @@ impl Names {
 
     /// Free text with the run's mark and every id seen so far put into words.
     fn readable(&self, text: &str) -> String {
-        let mut readable = text.replace(&*RUN, "");
+        let mut readable = without_times(&text.replace(&*RUN, ""));
         for ((kind, id), symbol) in &self.given {
             if matches!(*kind, "member" | "topic") {
                 readable = readable.replace(id.as_str(), symbol);
@@ -547,6 +588,29 @@ impl Names {
         readable
     }
 }
+
+/// Free text in which numbers as long as a time in milliseconds are put into words.
+fn without_times(text: &str) -> String {
+    let mut readable = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find(|char: char| char.is_ascii_digit()) {
+        let (before, from) = rest.split_at(start);
+        let (digits, after) = from.split_at(from.find(|char: char| !char.is_ascii_digit()).unwrap_or(from.len()));
+        readable.push_str(before);
+        match digits.parse::<i64>() {
+            Ok(time) if (*EARLIER..*SCRIPTED_TIMES_END).contains(&time) => {
+                let _ = write!(readable, "start + {} ms", time - *EARLIER);
+            }
+            _ if digits.len() >= TIME_DIGITS => readable.push_str("some time"),
+            _ => readable.push_str(digits),
+        }
+        rest = after;
+    }
+    readable + rest
+}
+
+/// A time of this century in milliseconds has as many.
+const TIME_DIGITS: usize = 13;
 
 const NIL_UUID: &str = "00000000-0000-0000-0000-000000000000";
 
@@ -588,6 +652,17 @@ fn differences(ours: &[Step], kafka: &[Step]) -> Vec<Difference> {
                 kafka: kafka.label.clone(),
             });
             return found;
+        }
+        if kafka.answer == NoAnswer::Silent.to_string() {
+            // Two brokers that say nothing agree about nothing.
+            found.push(Difference {
+                step: ours.label.clone(),
+                request: ours.request.clone(),
+                path: "(silence)".to_owned(),
+                ours: show(Some(&ours.answer)),
+                kafka: show(Some(&kafka.answer)),
+            });
+            continue;
         }
         compare("", Some(&ours.answer), Some(&kafka.answer), &mut |path, left, right| {
             found.push(Difference {

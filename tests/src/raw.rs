@@ -14,7 +14,7 @@ use kafka_protocol::messages::{RequestHeader, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 
 /// How long an answer is awaited before the broker counts as silent.
-pub const PATIENCE: Duration = Duration::from_secs(15);
+pub const PATIENCE: Duration = Duration::from_secs(12);
 
 /// Larger than any answer the suites cause.
 const ANSWER_BYTES_MAX: usize = 64 << 20;

@@ -1,6 +1,7 @@
 //! The broker under test.
 
 use anyhow::{Context, Result};
+use rehearsal_mockbroker::testing::MockCluster;
 
 /// Names a broker to test instead of our own: `host:port`.
 pub const BOOTSTRAP_VARIABLE: &str = "REHEARSAL_BOOTSTRAP";
@@ -9,22 +10,32 @@ pub const BOOTSTRAP_VARIABLE: &str = "REHEARSAL_BOOTSTRAP";
 #[derive(Debug)]
 pub struct Target {
     bootstrap: String,
+    // Held so that it goes on running.
+    _cluster: Option<MockCluster>,
 }
 
 impl Target {
-    /// The broker `REHEARSAL_BOOTSTRAP` names.
+    /// The broker `REHEARSAL_BOOTSTRAP` names; one of our own with `brokers` nodes when it names none.
     ///
     /// # Errors
-    /// When the variable is not set.
-    pub fn ours() -> Result<Self> {
-        let bootstrap =
-            std::env::var(BOOTSTRAP_VARIABLE).with_context(|| format!("{BOOTSTRAP_VARIABLE} is not set"))?;
-        Ok(Self { bootstrap })
+    /// When our broker does not start.
+    pub fn ours(brokers: i32) -> Result<Self> {
+        if let Ok(bootstrap) = std::env::var(BOOTSTRAP_VARIABLE) {
+            return Ok(Self { bootstrap, _cluster: None });
+        }
+        let cluster = MockCluster::builder().brokers(brokers).no_racks().start().context("starting our broker")?;
+        Ok(Self { bootstrap: cluster.bootstrap_servers(), _cluster: Some(cluster) })
     }
 
-    /// Where clients connect.
+    /// Where clients connect: `host:port`, of every node with commas between.
     #[must_use]
     pub fn bootstrap(&self) -> &str {
         &self.bootstrap
+    }
+
+    /// Where a client that knows one address connects.
+    #[must_use]
+    pub fn first_node(&self) -> &str {
+        self.bootstrap.split(',').next().unwrap_or_default()
     }
 }

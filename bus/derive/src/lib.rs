@@ -8,14 +8,27 @@ use syn::parse_macro_input;
 
 /// Makes a struct or enum a `DomainEvent`.
 ///
-/// ```ignore
+/// ```
+/// use rehearsal_bus::DomainEvent;
+/// use serde::{Deserialize, Serialize};
+/// use serde_json::Value;
+///
 /// #[derive(DomainEvent, Serialize, Deserialize)]
-/// #[event(name = "OrderPlaced", aggregate = "Order", version = 2, alias = "order.placed", upcast = from_v1)]
+/// #[event(name = "OrderPlaced", aggregate = "Order", version = 2, alias = "order.placed", upcast = name_unknown)]
 /// struct OrderPlaced {
 ///     #[event(aggregate_id)]
-///     order_id: Uuid,
+///     order_id: u64,
 ///     customer_id: String,
 /// }
+///
+/// /// Version 1 had no customers.
+/// fn name_unknown(_from_version: u32, mut payload: Value) -> Value {
+///     payload["customer_id"] = "unknown".into();
+///     payload
+/// }
+///
+/// assert_eq!(OrderPlaced::ALIASES, ["order.placed"]);
+/// assert_eq!(OrderPlaced { order_id: 7, customer_id: "c".into() }.aggregate_id().as_str(), "7");
 /// ```
 ///
 /// On the type:
@@ -36,15 +49,31 @@ pub fn derive_domain_event(input: TokenStream) -> TokenStream {
 
 /// Makes the `#[handles]` methods of an `impl` block the handlers of an `EventSubscriber`.
 ///
-/// ```ignore
+/// ```
+/// # use rehearsal_bus::prelude::*;
+/// # #[derive(DomainEvent, serde::Serialize, serde::Deserialize)]
+/// # #[event(aggregate = "Order")]
+/// # struct OrderPlaced { #[event(aggregate_id)] order: u64 }
+/// # #[derive(DomainEvent, serde::Serialize, serde::Deserialize)]
+/// # #[event(aggregate = "Order")]
+/// # struct OrderShipped { #[event(aggregate_id)] order: u64 }
+/// struct OrderStatistics;
+///
 /// #[subscriber]
 /// impl OrderStatistics {
 ///     #[handles]
-///     async fn placed(&self, event: &OrderPlaced, cx: &Ctx) -> Handled { … }
+///     async fn placed(&self, event: &OrderPlaced, cx: &Ctx) -> Handled {
+///         println!("attempt {} at order {}", cx.attempt(), event.order);
+///         Ok(())
+///     }
 ///
 ///     #[handles]
-///     fn shipped(&self, event: &Event<OrderShipped>) { … }
+///     fn shipped(&self, event: &Event<OrderShipped>) {
+///         println!("order {} left at {}", event.order, event.occurred_at());
+///     }
 /// }
+/// # InMemoryEventBus::new().subscribe_all(OrderStatistics)?;
+/// # Ok::<(), BusError>(())
 /// ```
 ///
 /// The event comes as `&E`, `&Event<E>` or `Event<E>`; the context, if wanted, as `&Ctx` or `Ctx`. Methods may be

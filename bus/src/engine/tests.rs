@@ -238,6 +238,8 @@ enum Step {
     Commit { confirmed: bool },
     /// The partition goes, by a drain until a deadline, and comes back to where it was committed.
     Rebalance { patience: u64 },
+    /// An attempt that was cut off reports.
+    LateReport,
     /// The partition is lost and comes back.
     Lose,
     /// The process dies and another one takes over.
@@ -264,6 +266,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => (0..400_u64).prop_map(Step::Wait),
         4 => any::<bool>().prop_map(|confirmed| Step::Commit { confirmed }),
         1 => (0..2_000_u64).prop_map(|patience| Step::Rebalance { patience }),
+        3 => Just(Step::LateReport),
         1 => Just(Step::Lose),
         1 => Just(Step::Crash),
     ];
@@ -280,6 +283,8 @@ struct World {
     /// The position at which the present assignment began.
     began: Offset,
     under_way: Vec<Action<Offset>>,
+    /// Attempts that were cut off, and report nevertheless, late.
+    cut_off: Vec<Ticket>,
     commit: Option<(CommitId, Offset)>,
     /// Resolved at any time, and under the present assignment.
     resolved: BTreeSet<Offset>,
@@ -309,6 +314,7 @@ impl World {
             committed: 0,
             began: 0,
             under_way: Vec::new(),
+            cut_off: Vec::new(),
             commit: None,
             resolved: BTreeSet::new(),
             resolved_now: BTreeSet::new(),
@@ -346,6 +352,7 @@ impl World {
                 }
                 self.come_back();
             }
+            Step::LateReport => self.report_late(),
             Step::Lose => {
                 self.tell(Input::Lost { partitions: vec![ORDERS] });
                 assert!(!self.owned);
@@ -354,6 +361,8 @@ impl World {
             Step::Crash => {
                 let now = self.driver.now;
                 self.driver = Driver { now, ..Driver::new(self.config) };
+                // Its reports die with it.
+                self.cut_off.clear();
                 self.come_back();
             }
         }
@@ -453,11 +462,14 @@ impl World {
                         assert!(again.is_empty(), "handled again after a clean drain: {again:?}");
                     }
                 }
-                Action::Abandon(ticket) => self.under_way.retain(|attempt| match attempt {
-                    Action::Start(start) => start.ticket != ticket,
-                    Action::DeadLetter(letter) => letter.ticket != ticket,
-                    _ => true,
-                }),
+                Action::Abandon(ticket) => {
+                    self.cut_off.push(ticket);
+                    self.under_way.retain(|attempt| match attempt {
+                        Action::Start(start) => start.ticket != ticket,
+                        Action::DeadLetter(letter) => letter.ticket != ticket,
+                        _ => true,
+                    });
+                }
                 Action::Pause(_) | Action::Resume(_) => {}
                 other => panic!("nobody asked for {other:?}"),
             }
@@ -502,6 +514,14 @@ impl World {
         self.owned = true;
     }
 
+    /// A report that was overtaken by a rebalance: by now its record may be in work again.
+    fn report_late(&mut self) {
+        if let Some(ticket) = self.cut_off.pop() {
+            self.tell(Input::Finished { ticket, outcome: Outcome::Done });
+            self.tell(Input::DeadLetterAcked { ticket });
+        }
+    }
+
     /// From now on everything succeeds.
     fn come_to_rest(&mut self) {
         for _ in 0..5_000 {
@@ -524,14 +544,7 @@ impl World {
 
 fn quick(limits: Limits) -> Config {
     let retry = RetryPolicy::exponential(millis(50), millis(500)).jitter(0.2).max_retries(2);
-    Config {
-        retry,
-        dead_letters: DeadLetters::Write(retry),
-        commit_interval: millis(100),
-        commit_every: 7,
-        limits,
-        ..Config::default()
-    }
+    Config { retry, dead_letters: DeadLetters::Write(retry), commit_interval: millis(100), commit_every: 7, limits }
 }
 
 proptest! {

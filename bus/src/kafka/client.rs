@@ -66,17 +66,16 @@ impl Watcher {
 impl ConsumerContext for Watcher {}
 
 impl ClientContext for Watcher {
+    /// What matters comes as an error as well.
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        match level {
-            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
-                tracing::warn!(facility, "{message}");
-            }
-            _ => tracing::debug!(facility, "{message}"),
-        }
+        tracing::debug!(?level, facility, "{message}");
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
         let code = error.rdkafka_error_code();
+        if code == Some(RDKafkaErrorCode::PartitionEOF) {
+            return;
+        }
         if code == Some(RDKafkaErrorCode::AllBrokersDown) {
             self.0.down.store(true, Ordering::Relaxed);
         }
@@ -182,7 +181,10 @@ pub(super) fn consumer(config: &KafkaEventBusConfig) -> ClientConfig {
         .set("session.timeout.ms", config.session_timeout_ms.to_string())
         .set("heartbeat.interval.ms", config.heartbeat_interval_ms.to_string())
         .set("max.poll.interval.ms", config.max_poll_interval_ms.to_string())
-        .set("partition.assignment.strategy", "cooperative-sticky");
+        .set("partition.assignment.strategy", "cooperative-sticky")
+        // A pause throws away what was fetched ahead (by default up to 100,000 records per partition): fetch no more
+        // ahead than the engine would hold.
+        .set("queued.min.messages", config.limits.partition_records_max.clamp(1, 10_000_000).to_string());
     let mut settings = finished(settings, config);
     // The engine decides what is committed, and when: nobody may outrank that.
     settings.set("enable.auto.commit", "false").set("enable.auto.offset.store", "false");
@@ -195,6 +197,8 @@ pub(super) fn bystander(config: &KafkaEventBusConfig) -> ClientConfig {
     settings
         // The client insists on a name even where there is no group to join.
         .set("group.id", format!("{}.bystander", config.consumer_group))
+        // Where a partition ends is what it waits for.
+        .set("fetch.wait.max.ms", "10")
         .set("auto.offset.reset", "earliest")
         .set("enable.auto.commit", "false")
         .set("enable.partition.eof", "true");

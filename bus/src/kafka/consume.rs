@@ -4,13 +4,13 @@
 //! attempt, dead letter and commit runs in a task of its own, so nothing here ever waits for a handler.
 
 use super::Shared;
-use super::poll::{BATCHES_MAX, News, Reader, Sorter, give_back, read};
+use super::poll::{BATCHES_MAX, Fetching, News, Reader, Sorter, give_back, list, read};
 use super::publish::{Copy, Publisher};
 use super::record::Record;
 use crate::dispatch::DispatchOutcome;
 use crate::engine::{
-    self, Action, DeadLetter, DeadLetters, Engine, Farewell, HandlerFailure, Input, Offset, Outcome, Partition,
-    Release, Start, Ticket, Time, dead_letters,
+    self, Action, CommitId, DeadLetter, DeadLetters, Engine, Farewell, HandlerFailure, Input, Offset, Outcome,
+    Partition, Release, Start, Ticket, Time, dead_letters,
 };
 use crate::error::BusError;
 use crate::event::{AnyEvent, WireMetadata};
@@ -20,7 +20,7 @@ use futures::FutureExt;
 use jiff::Timestamp;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{CommitMode, Consumer};
-use rdkafka::error::KafkaResult;
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -30,9 +30,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 /// How long the client may take to leave the group. Leaving is a courtesy: the session would expire by itself.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often, and how long apart, the last commit before leaving is tried while the group rebalances.
+const FAREWELL_TRIES: u32 = 20;
+const FAREWELL_PAUSE: Duration = Duration::from_millis(100);
 
 /// What others may know of a consumption.
 #[derive(Debug, Default)]
@@ -64,7 +69,8 @@ pub(super) struct Driver {
     clock: Clock,
     reader: Arc<Reader>,
     reading: std::thread::JoinHandle<()>,
-    stop_reading: Arc<AtomicBool>,
+    stop_reading: StopReading,
+    fetching: std::sync::mpsc::Sender<Fetching>,
     news: mpsc::Receiver<News>,
     /// Unbounded, for the engine bounds what is in work.
     reports: mpsc::UnboundedReceiver<Input<Arc<Record>>>,
@@ -73,11 +79,21 @@ pub(super) struct Driver {
     partitions: watch::Sender<Option<usize>>,
     ended: watch::Sender<Option<usize>>,
     attempts: HashMap<Ticket, AbortHandle>,
-    chores: JoinSet<()>,
+    burials: JoinSet<()>,
+    clerk: Clerk,
     cancellation: CancellationToken,
     counted: engine::Counters,
     cut_off: usize,
     failure: Option<BusError>,
+}
+
+/// Ends the reading thread, also when the driver does not come to its end because its runtime is shut down.
+struct StopReading(Arc<AtomicBool>);
+
+impl Drop for StopReading {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
 }
 
 /// The engine's time: the wall clock's when it started, the monotonic clock's progress since.
@@ -125,18 +141,22 @@ impl Driver {
             registry: shared.registry.clone(),
             unknown_type: shared.config.unknown_type,
         };
-        let stop_reading = Arc::new(AtomicBool::new(false));
+        let stop_reading = StopReading(Arc::new(AtomicBool::new(false)));
+        // Unbounded, for the engine asks again only when things have changed.
+        let (fetching, asked) = std::sync::mpsc::channel();
         let reading = {
-            let (reader, stop) = (reader.clone(), stop_reading.clone());
+            let (reader, stop) = (reader.clone(), stop_reading.0.clone());
             std::thread::Builder::new()
                 .name(format!("read {}", shared.topic))
-                .spawn(move || read(&reader, &sorter, &tell, &stop))
+                .spawn(move || read(&reader, &sorter, &tell, &asked, &stop))
                 .map_err(|error| BusError::Backend { doing: "starting the reading thread", source: error.into() })?
         };
         let (report, reports) = mpsc::unbounded_channel();
         let (stop, stop_asked) = watch::channel(None);
         let (partitions, partitions_seen) = watch::channel(None);
         let (ended, end_seen) = watch::channel(None);
+        let clerk = Clerk::start(shared.clone(), reader.clone(), report.clone())
+            .map_err(|error| BusError::Backend { doing: "starting the committing thread", source: error.into() })?;
         let driver = Self {
             publisher,
             dlq_partitions,
@@ -145,6 +165,7 @@ impl Driver {
             reader,
             reading,
             stop_reading,
+            fetching,
             news,
             reports,
             report,
@@ -152,7 +173,8 @@ impl Driver {
             partitions,
             ended,
             attempts: HashMap::new(),
-            chores: JoinSet::new(),
+            burials: JoinSet::new(),
+            clerk,
             cancellation: CancellationToken::new(),
             counted: engine::Counters::default(),
             cut_off: 0,
@@ -187,7 +209,7 @@ impl Driver {
                 () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {
                     self.tell(Input::Tick);
                 }
-                Some(_) = self.chores.join_next() => {}
+                Some(_) = self.burials.join_next() => {}
             }
             let stopped = self.carry_out();
             self.count();
@@ -207,6 +229,8 @@ impl Driver {
                 self.shared.counters.rebalance_count.fetch_add(1, Ordering::Relaxed);
                 self.shared.hooks_about(&partitions, |topic, partition| Step::Assigned { topic, partition });
                 self.partitions.send_modify(|count| *count = Some(count.unwrap_or(0) + partitions.len()));
+                // A pause asked for under an earlier assignment may only be obeyed now; this outranks it.
+                self.ask(Fetching::Resume(partitions.clone()));
                 self.tell(Input::Assigned { partitions });
             }
             News::Revoking(partitions) => {
@@ -251,17 +275,9 @@ impl Driver {
                         "event given up and dropped: there is no dead-letter topic"
                     );
                 }
-                Action::Commit { id, offsets } => {
-                    let (shared, reader, report) = (self.shared.clone(), self.reader.clone(), self.report.clone());
-                    self.chores.spawn_blocking(move || {
-                        let confirmed = commit(&shared, &reader, &offsets).is_ok();
-                        let _ = report.send(Input::CommitDone { id, confirmed });
-                    });
-                }
-                Action::Pause(partitions) => self.fetching("pausing", &partitions, |reader, list| reader.pause(list)),
-                Action::Resume(partitions) => {
-                    self.fetching("resuming", &partitions, |reader, list| reader.resume(list))
-                }
+                Action::Commit { id, offsets } => self.clerk.ask(Chore::Commit { id, offsets }),
+                Action::Pause(partitions) => self.ask(Fetching::Pause(partitions)),
+                Action::Resume(partitions) => self.ask(Fetching::Resume(partitions)),
                 Action::Release(release) => self.release(release),
                 Action::Halt { partition, offset, reason } => {
                     let at = format!("{}-{}@{offset}: {reason}", self.shared.topic, partition.index);
@@ -294,7 +310,7 @@ impl Driver {
     fn bury(&mut self, letter: DeadLetter<Arc<Record>>) {
         let (shared, publisher, report) = (self.shared.clone(), self.publisher.clone(), self.report.clone());
         let (partitions, now) = (self.dlq_partitions, self.clock.now());
-        self.chores.spawn(async move {
+        self.burials.spawn(async move {
             let DeadLetter { ticket, payload: record, obituary } = letter;
             let (topic, group) = (&record.topic, &shared.group);
             let origin = dead_letters::Origin { topic, partition: record.partition, offset: record.offset, group };
@@ -303,7 +319,7 @@ impl Driver {
                 partition: Some(record.partition).filter(|partition| *partition < partitions),
                 key: record.key.as_ref(),
                 value: record.value.as_ref(),
-                headers: &dead_letters::headers(&record.headers, origin, &obituary, now),
+                headers: &dead_letters::headers(&record.headers(), origin, &obituary, now),
             };
             let report_of = match publisher.write(copy).await {
                 Ok(_) => {
@@ -322,15 +338,9 @@ impl Driver {
         });
     }
 
-    fn fetching(
-        &mut self,
-        doing: &str,
-        partitions: &[Partition],
-        change: impl FnOnce(&Reader, &TopicPartitionList) -> KafkaResult<()>,
-    ) {
-        if let Err(error) = change(&self.reader, &list(&self.shared.topic, partitions.iter().copied())) {
-            tracing::error!(%error, ?partitions, "{doing} partitions failed");
-        }
+    fn ask(&self, fetching: Fetching) {
+        // The reading thread ends only when it is told to, or has told that it is broken.
+        let _ = self.fetching.send(fetching);
     }
 
     fn release(&mut self, release: Release) {
@@ -340,19 +350,7 @@ impl Driver {
             self.cut_off += abandoned;
         }
         self.partitions.send_modify(|count| *count = count.map(|count| count.saturating_sub(partitions.len())));
-        let (shared, reader) = (self.shared.clone(), self.reader.clone());
-        self.chores.spawn_blocking(move || {
-            if !offsets.is_empty() {
-                let _ = commit(&shared, &reader, &offsets);
-            }
-            if why == Farewell::Revoked {
-                let freed = give_back(&reader, &list(&shared.topic, partitions.iter().copied()));
-                if let Err(error) = freed {
-                    tracing::error!(%error, ?partitions, "giving partitions back failed");
-                }
-            }
-            shared.hooks_about(&partitions, |topic, partition| Step::Revoked { topic, partition });
-        });
+        self.clerk.ask(Chore::Release { why, partitions, offsets });
     }
 
     /// Carries what the engine has counted over to the bus's statistics.
@@ -386,14 +384,21 @@ impl Driver {
     /// Leaves the group. What is still running after the deadline is cut off.
     async fn end(mut self) -> Result<(), BusError> {
         self.cancellation.cancel();
-        let chores = async { while self.chores.join_next().await.is_some() {} };
-        if tokio::time::timeout(CLOSE_PATIENCE, chores).await.is_err() {
+        if !self.clerk.finish(CLOSE_PATIENCE).await {
             tracing::warn!("the last commit is not answered; its events will be delivered again");
         }
         self.reader.context().close();
-        self.stop_reading.store(true, Ordering::Release);
-        // The reading thread may be waiting to tell news; nobody listens any more.
-        drop(self.news);
+        drop(self.stop_reading);
+        // What the group asked back meanwhile is free, and it waits to hear that.
+        self.news.close();
+        while let Ok(news) = self.news.try_recv() {
+            if let News::Revoking(partitions) = news {
+                let freed = list(&self.shared.topic, &partitions);
+                if let Err(error) = give_back(&self.reader, &freed) {
+                    tracing::warn!(%error, "giving partitions back failed");
+                }
+            }
+        }
         let (closed, close) = oneshot::channel();
         let (reading, reader) = (self.reading, self.reader);
         // Closing waits for the group's coordinator, which may never answer.
@@ -442,7 +447,20 @@ async fn attempt(
         .with_group(shared.group.clone())
         .with_cancellation(cancellation);
     shared.hooks.tell(|| Step::Started { event_id: event.event_id(), at: Some(&at), attempt });
-    let results = shared.dispatcher.dispatch(event, &cx, only).await;
+    let span = match shared.config.enable_tracing {
+        false => tracing::Span::none(),
+        true => tracing::info_span!(
+            "kafka.consume",
+            otel.name = format!("kafka.consume {}", event.event_type()),
+            event_type = event.event_type(),
+            event_id = %event.event_id(),
+            topic = &*at.topic,
+            partition = at.partition,
+            offset = at.offset,
+            attempt,
+        ),
+    };
+    let results = shared.dispatcher.dispatch(event, &cx, only).instrument(span).await;
     shared.counters.dispatched(&results);
     for result in results.results() {
         let (handler, outcome) = (&*result.name, &result.outcome);
@@ -472,8 +490,7 @@ fn event_in<'a>(shared: &Shared, record: &'a Record) -> Result<&'a AnyEvent, (&'
     }
     let name = record.event_type().unwrap_or_default();
     let kind = shared.registry.get(name).ok_or_else(|| ("UnknownEventType", format!("no event type {name:?}")))?;
-    let headers = record.headers.iter().filter_map(|header| Some((header.name.as_str(), header.value.as_deref()?)));
-    let headers = WireMetadata::from_headers(headers);
+    let headers = WireMetadata::from_headers(record.header_values());
     let event = shared
         .codec
         .deserialize(record.value.as_deref().unwrap_or_default(), &kind, headers)
@@ -485,12 +502,79 @@ fn source(record: &Record) -> Source {
     Source { topic: record.topic.clone(), partition: record.partition, offset: record.offset }
 }
 
-fn list(topic: &str, partitions: impl IntoIterator<Item = Partition>) -> TopicPartitionList {
-    let mut list = TopicPartitionList::new();
-    for partition in partitions {
-        list.add_partition(topic, partition.index);
+/// What must be done with the group's coordinator, one after the other.
+enum Chore {
+    Commit { id: CommitId, offsets: Vec<(Partition, Offset)> },
+    Release { why: Farewell, partitions: Vec<Partition>, offsets: Vec<(Partition, Offset)> },
+}
+
+/// Does the chores in order on a thread where waiting is allowed: a commit never overtakes another one, and partitions
+/// are handed back after their last commit.
+struct Clerk {
+    chores: mpsc::UnboundedSender<Chore>,
+    finished: oneshot::Receiver<()>,
+}
+
+impl Clerk {
+    /// On a thread of its own: the client waits for the answer to a commit as long as it takes, and a runtime that is
+    /// shut down waits for its blocking tasks.
+    fn start(
+        shared: Arc<Shared>,
+        reader: Arc<Reader>,
+        report: mpsc::UnboundedSender<Input<Arc<Record>>>,
+    ) -> std::io::Result<Self> {
+        // Unbounded, for there is one commit at a time and a release per rebalance.
+        let (chores, mut asked) = mpsc::unbounded_channel();
+        let (finish, finished) = oneshot::channel();
+        std::thread::Builder::new().name(format!("commit {}", shared.topic)).spawn(move || {
+            while let Some(chore) = asked.blocking_recv() {
+                match chore {
+                    Chore::Commit { id, offsets } => {
+                        let confirmed = commit(&shared, &reader, &offsets).is_ok();
+                        let _ = report.send(Input::CommitDone { id, confirmed });
+                    }
+                    Chore::Release { why, partitions, offsets } => {
+                        release(&shared, &reader, why, &partitions, &offsets);
+                    }
+                }
+            }
+            drop(reader);
+            let _ = finish.send(());
+        })?;
+        Ok(Self { chores, finished })
     }
-    list
+
+    fn ask(&self, chore: Chore) {
+        let _ = self.chores.send(chore);
+    }
+
+    /// Whether everything asked for was done in time.
+    async fn finish(self, patience: Duration) -> bool {
+        drop(self.chores);
+        tokio::time::timeout(patience, self.finished).await.is_ok()
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the clerk's own thread; nothing tells when a rebalance is over")]
+fn release(shared: &Shared, reader: &Reader, why: Farewell, partitions: &[Partition], offsets: &[(Partition, Offset)]) {
+    let mut tries = FAREWELL_TRIES;
+    while !offsets.is_empty() && tries > 0 {
+        match commit(shared, reader, offsets) {
+            // The group is between two generations; the reading thread sees it through.
+            Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::RebalanceInProgress)) if why == Farewell::Stopping => {
+                tries -= 1;
+                std::thread::sleep(FAREWELL_PAUSE);
+            }
+            Err(_) | Ok(()) => break,
+        }
+    }
+    if why == Farewell::Revoked {
+        let freed = list(&shared.topic, partitions);
+        if let Err(error) = give_back(reader, &freed) {
+            tracing::error!(%error, ?partitions, "giving partitions back failed");
+        }
+    }
+    shared.hooks_about(partitions, |topic, partition| Step::Revoked { topic, partition });
 }
 
 /// Commits and waits for the answer: the client never reports the end of a commit it was not asked to wait for
@@ -503,6 +587,7 @@ fn commit(shared: &Shared, reader: &Reader, offsets: &[(Partition, Offset)]) -> 
     let committed = reader.commit(&list, CommitMode::Sync);
     match &committed {
         Ok(()) => {
+            reader.context().alive();
             for (partition, offset) in offsets {
                 let at = Source { topic: shared.topic.clone(), partition: partition.index, offset: *offset };
                 shared.hooks.tell(|| Step::Committed { at: &at });

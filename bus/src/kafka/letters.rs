@@ -17,9 +17,9 @@ use jiff::Timestamp;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::{Message, Offset, TopicPartitionList};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 pub(super) struct Letters {
@@ -30,9 +30,13 @@ pub(super) struct Letters {
     topics: Topics,
     publisher: Publisher,
     watcher: Watcher,
+    /// Made when first needed, then kept: joining in and taking leave are slow.
+    bystander: Arc<Mutex<Option<Bystander>>>,
     /// One replay at a time, so that a second call for the same letter sees the first one's note.
     replaying: tokio::sync::Mutex<()>,
 }
+
+type Bystander = BaseConsumer<Watcher>;
 
 /// The name of a letter: its partition and offset in the dead-letter topic.
 type Name = (i32, i64);
@@ -51,6 +55,7 @@ impl Letters {
             topics,
             publisher,
             watcher,
+            bystander: Arc::default(),
             replaying: tokio::sync::Mutex::default(),
         }
     }
@@ -58,18 +63,17 @@ impl Letters {
     pub(super) async fn list(&self, limit: usize) -> Result<Vec<DlqMessage>, BusError> {
         let census = self.topics.census().await?;
         let resolved = self.resolved(&census).await?;
-        let mut letters = Vec::new();
-        if limit > 0 {
-            let starts = partitions(&census, &self.dlq_topic).map(|partition| (partition, Offset::Beginning)).collect();
-            letters = self
-                .read(&self.dlq_topic, starts, Vec::new(), move |letters, record| {
-                    if !resolved.contains(&(record.partition, record.offset)) {
-                        letters.push(letter(record));
-                    }
-                    if letters.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-                })
-                .await?;
+        if limit == 0 {
+            return Ok(Vec::new());
         }
+        let mut letters = self
+            .read(&self.dlq_topic, &census, None, Vec::new(), move |letters, record| {
+                if !resolved.contains(&(record.partition, record.offset)) {
+                    letters.push(letter(record));
+                }
+                if letters.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            })
+            .await?;
         letters.sort_by_key(|letter| (letter.timestamp, letter.partition, letter.offset));
         Ok(letters)
     }
@@ -77,19 +81,13 @@ impl Letters {
     pub(super) async fn count(&self) -> Result<u64, BusError> {
         let census = self.topics.census().await?;
         let resolved = self.resolved(&census).await?;
-        let partitions: Vec<_> = partitions(&census, &self.dlq_topic).collect();
-        let (reader, topic, patience) = (self.reader()?, self.dlq_topic.clone(), self.config.connect_timeout);
-        blocking("counting dead letters", move || {
-            let mut count = 0;
-            for partition in partitions {
-                let (low, high) = reader.fetch_watermarks(&topic, partition, patience).map_err(unreadable)?;
-                // A resolution may outlive its letter, which the topic's retention has deleted.
-                let resolved = resolved.range((partition, low)..(partition, high)).count();
-                count += u64::try_from(high - low).unwrap_or(0).saturating_sub(resolved as u64);
-            }
-            Ok(count)
-        })
-        .await
+        let bounds = self.bounds(&self.dlq_topic, &census).await?;
+        // A resolution may outlive its letter, which the topic's retention has deleted.
+        let left = bounds.into_iter().map(|(partition, (low, high))| {
+            let resolved = resolved.range((partition, low)..(partition, high)).count();
+            u64::try_from(high - low).unwrap_or(0).saturating_sub(resolved as u64)
+        });
+        Ok(left.sum())
     }
 
     pub(super) async fn replay(&self, partition: i32, offset: i64, force: bool) -> Result<ReplayOutcome, BusError> {
@@ -101,9 +99,8 @@ impl Letters {
         if self.resolved(&census).await?.contains(&(partition, offset)) {
             return Ok(ReplayOutcome::AlreadyReplayed);
         }
-        let starts = vec![(partition, Offset::Offset(offset))];
         let found = self
-            .read(&self.dlq_topic, starts, None, |found, record| {
+            .read(&self.dlq_topic, &census, Some((partition, offset)), None, |found, record| {
                 *found = Some(letter(record));
                 ControlFlow::Break(())
             })
@@ -153,9 +150,8 @@ impl Letters {
 
     /// The names in the ledger.
     async fn resolved(&self, census: &Census) -> Result<BTreeSet<Name>, BusError> {
-        let starts = partitions(census, &self.ledger_topic).map(|partition| (partition, Offset::Beginning)).collect();
         let topic = Arc::from(self.ledger_topic.as_str());
-        self.read(&topic, starts, BTreeSet::new(), |resolved, record| {
+        self.read(&topic, census, None, BTreeSet::new(), |resolved, record| {
             if let Some(name) = record.key.as_deref().and_then(name) {
                 match record.value {
                     Some(_) => resolved.insert(name),
@@ -167,55 +163,101 @@ impl Letters {
         .await
     }
 
-    /// Reads from these positions to the end of each partition, or until `each` has enough.
+    /// The first offset of each partition that has any, and the one after its last.
+    async fn bounds(&self, topic: &Arc<str>, census: &Census) -> Result<Bounds, BusError> {
+        let (topic, partitions, patience) = (topic.clone(), partitions(census, topic), self.config.connect_timeout);
+        self.with_bystander(move |reader| {
+            let bounds =
+                partitions.map(|partition| Ok((partition, reader.fetch_watermarks(&topic, partition, patience)?)));
+            let bounds: Bounds = bounds.collect::<Result<_, KafkaError>>().map_err(unreadable)?;
+            Ok(bounds.into_iter().filter(|(_, (low, high))| low < high).collect())
+        })
+        .await
+    }
+
+    /// Reads a topic from its beginning, or one partition from an offset, to the end or until `each` has enough.
     async fn read<T: Send + 'static>(
         &self,
         topic: &Arc<str>,
-        starts: Vec<(i32, Offset)>,
+        census: &Census,
+        from: Option<Name>,
         mut into: T,
         mut each: impl FnMut(&mut T, Record) -> ControlFlow<()> + Send + 'static,
     ) -> Result<T, BusError> {
-        if starts.is_empty() {
+        let mut bounds = self.bounds(topic, census).await?;
+        if let Some((only, offset)) = from {
+            bounds.retain(|partition, (low, high)| *partition == only && (*low..*high).contains(&offset));
+        }
+        if bounds.is_empty() {
             return Ok(into);
         }
-        let (reader, topic, patience) = (self.reader()?, topic.clone(), self.config.connect_timeout);
-        blocking("reading dead letters", move || {
+        let (topic, patience) = (topic.clone(), self.config.connect_timeout);
+        self.with_bystander(move |reader| {
             let mut list = TopicPartitionList::new();
-            for (partition, start) in &starts {
-                list.add_partition_offset(&topic, *partition, *start).map_err(unreadable)?;
+            for (partition, (low, _)) in &bounds {
+                let start = Offset::Offset(from.map_or(*low, |(_, offset)| offset));
+                list.add_partition_offset(&topic, *partition, start).map_err(unreadable)?;
             }
             reader.assign(&list).map_err(unreadable)?;
-            let mut unread: BTreeSet<i32> = starts.iter().map(|(partition, _)| *partition).collect();
             let mut last_progress = Instant::now();
-            while !unread.is_empty() {
+            while !bounds.is_empty() {
                 match reader.poll(POLL) {
-                    Some(Ok(message)) => {
+                    Some(Ok(message)) if message.topic() == &*topic => {
                         last_progress = Instant::now();
-                        if unread.contains(&message.partition())
-                            && each(&mut into, Record::read(&topic, &message)).is_break()
-                        {
+                        let (partition, offset) = (message.partition(), message.offset());
+                        if each(&mut into, Record::read(&topic, &message)).is_break() {
                             break;
                         }
+                        bounds.retain(|of, (_, high)| *of != partition || offset + 1 < *high);
                     }
+                    // The last offsets can belong to markers of transactions, which are no records.
                     Some(Err(KafkaError::PartitionEOF(partition))) => {
                         last_progress = Instant::now();
-                        unread.remove(&partition);
+                        bounds.remove(&partition);
                     }
                     Some(Err(error)) => tracing::warn!(%error, "reading dead letters failed; trying again"),
-                    None => {}
+                    Some(Ok(_)) | None => {}
                 }
                 if last_progress.elapsed() > patience {
                     let silent = format!("{topic} could not be read for {patience:?}");
                     return Err(BusError::Backend { doing: "reading dead letters", source: silent.into() });
                 }
             }
+            reader.unassign().map_err(unreadable)?;
             Ok(into)
         })
         .await
     }
 
-    fn reader(&self) -> Result<BaseConsumer<Watcher>, BusError> {
-        make(&bystander(&self.config), self.watcher.clone())
+    /// Does something with the bystander where waiting is allowed; others wait for their turn.
+    async fn with_bystander<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Bystander) -> Result<T, BusError> + Send + 'static,
+    ) -> Result<T, BusError> {
+        let (bystander, settings, watcher) = (self.bystander.clone(), bystander(&self.config), self.watcher.clone());
+        blocking("reading dead letters", move || {
+            let mut bystander = bystander.lock().unwrap_or_else(PoisonError::into_inner);
+            let reader = match bystander.take() {
+                Some(reader) => reader,
+                None => make(&settings, watcher)?,
+            };
+            work(bystander.insert(reader))
+        })
+        .await
+    }
+}
+
+/// By partition: the first offset, and the one after the last.
+type Bounds = BTreeMap<i32, (i64, i64)>;
+
+impl Drop for Letters {
+    /// The client closes by asking the group's coordinator, which may never answer: nobody waits for it.
+    fn drop(&mut self) {
+        let bystander = self.bystander.clone();
+        let _ = std::thread::Builder::new().name("close the bystander".into()).spawn(move || {
+            let reader = bystander.lock().unwrap_or_else(PoisonError::into_inner).take();
+            drop(reader);
+        });
     }
 }
 
@@ -237,12 +279,12 @@ fn partitions(census: &Census, topic: &str) -> impl Iterator<Item = i32> + use<>
 
 fn letter(record: Record) -> DlqMessage {
     DlqMessage {
+        headers: record.headers(),
         partition: record.partition,
         offset: record.offset,
         timestamp: record.timestamp.and_then(|millis| Timestamp::from_millisecond(millis).ok()),
         key: record.key,
         value: record.value,
-        headers: record.headers,
     }
 }
 

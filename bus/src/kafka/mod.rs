@@ -53,7 +53,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use letters::Letters;
 use poll::Reporter;
-use publish::Publisher;
+use publish::{Publisher, Sent};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -355,7 +355,10 @@ impl EventBus for KafkaEventBus {
         async move {
             let publisher = self.0.connection()?.publisher;
             match mode {
-                PublishMode::Wait => self.0.shared.publish(&publisher, &events).await,
+                PublishMode::Wait => {
+                    let sent = self.0.shared.send(&publisher, events).await?;
+                    self.0.shared.settle(&publisher, sent).await
+                }
                 PublishMode::Background => self.0.publish_in_background(publisher, events).await,
             }
         }
@@ -417,20 +420,22 @@ impl Inner {
         Ok(self.connection()?.letters)
     }
 
-    /// Publishes in a task of its own; at the bound, in the caller's.
+    /// Sends in the caller's task, so that the order of calls is the order in the log, and waits for the answers in a
+    /// task of its own; at the bound, in the caller's.
     async fn publish_in_background(
         self: &Arc<Self>,
         publisher: Publisher,
         events: Vec<AnyEvent>,
     ) -> Result<(), BusError> {
+        let sent = self.shared.send(&publisher, events).await?;
         let below_bound = |running: usize| (running < self.shared.config.background_publish_max).then_some(running + 1);
         if self.background_tasks.fetch_update(Ordering::AcqRel, Ordering::Acquire, below_bound).is_err() {
-            return self.shared.publish(&publisher, &events).await;
+            return self.shared.settle(&publisher, sent).await;
         }
         self.shared.counters.background_tasks_created.fetch_add(1, Ordering::Relaxed);
         let bus = Arc::clone(self);
         self.background.spawn(async move {
-            if let Err(error) = bus.shared.publish(&publisher, &events).await {
+            if let Err(error) = bus.shared.settle(&publisher, sent).await {
                 tracing::error!(%error, "publishing in the background failed");
             }
             bus.background_tasks.fetch_sub(1, Ordering::AcqRel);
@@ -492,6 +497,9 @@ impl Shared {
             });
         }
         let watcher = Watcher::new(self.counters.clone());
+        // Before the topics are looked at, so that the producers have found their brokers by the time they are needed.
+        let producer = client::make(&client::producer(config), watcher.clone())?;
+        let careful = client::make(&client::careful_producer(config), watcher.clone())?;
         let topics = Topics::new(config, &watcher)?;
         let mut census = topics.census().await?;
         let (replication, compacted) = (config.topic_replication.unwrap_or(BROKER_DEFAULT).into(), false);
@@ -504,8 +512,6 @@ impl Shared {
             let partitions = census.get(&*self.topic).copied().unwrap_or(BROKER_DEFAULT.into());
             census = topics.create(Wanted { name: &self.dlq_topic, partitions, replication, compacted }).await?;
         }
-        let producer = client::make(&client::producer(config), watcher.clone())?;
-        let careful = client::make(&client::careful_producer(config), watcher.clone())?;
         let careful = Publisher::new(careful, watcher.clone());
         let letters = Letters::new(config, topics, careful.clone(), watcher.clone());
         Ok(Connection {
@@ -518,27 +524,35 @@ impl Shared {
         })
     }
 
-    async fn publish(&self, publisher: &Publisher, events: &[AnyEvent]) -> Result<(), BusError> {
-        for event in events {
+    async fn send(&self, publisher: &Publisher, events: Vec<AnyEvent>) -> Result<Sent, BusError> {
+        for event in &events {
             let aggregate_id = event.aggregate_id().as_str();
             self.hooks.tell(|| Step::Attempted { event_id: event.event_id(), aggregate_id });
         }
-        let mut acknowledged = 0;
-        let published = publisher
-            .publish(&self.topic, &*self.codec, events, |event, delivery| {
-                acknowledged += 1;
-                let (topic, partition, offset) = (self.topic.clone(), delivery.partition, delivery.offset);
-                let at = Source { topic, partition, offset };
-                self.hooks.tell(|| Step::Acknowledged { event_id: event.event_id(), at: &at });
-            })
-            .await;
+        let count = events.len();
+        let sent = publisher.send(&self.topic, &*self.codec, events).await;
+        if sent.is_err() {
+            self.counters.publish_failed(count);
+        }
+        sent
+    }
+
+    async fn settle(&self, publisher: &Publisher, sent: Sent) -> Result<(), BusError> {
+        let (mut acknowledged, count) = (0, sent.len());
+        let settled = publisher.settle(sent, |event, delivery| {
+            acknowledged += 1;
+            let (topic, partition, offset) = (self.topic.clone(), delivery.partition, delivery.offset);
+            let at = Source { topic, partition, offset };
+            self.hooks.tell(|| Step::Acknowledged { event_id: event.event_id(), at: &at });
+        });
+        let settled = settled.await;
         if acknowledged > 0 {
             self.counters.published(acknowledged);
         }
-        if published.is_err() {
-            self.counters.publish_failed(events.len() - acknowledged);
+        if settled.is_err() {
+            self.counters.publish_failed(count - acknowledged);
         }
-        published
+        settled
     }
 
     fn hooks_about<'a>(&'a self, partitions: &[crate::engine::Partition], step: impl Fn(&'a str, i32) -> Step<'a>) {

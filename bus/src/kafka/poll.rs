@@ -16,6 +16,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtoc
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::types::RDKafkaRespErr;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -35,6 +36,13 @@ pub(super) enum News {
     Broken(KafkaError),
 }
 
+/// What the driver asks of the reading thread. Pausing beside a poll would let the client forget that a record was
+/// handed out just then, and hand it out again after the pause.
+pub(super) enum Fetching {
+    Pause(Vec<Partition>),
+    Resume(Vec<Partition>),
+}
+
 /// Batches on their way to the driver. Few: what waits here is not counted by the engine's bounds.
 pub(super) const BATCHES_MAX: usize = 4;
 
@@ -43,6 +51,9 @@ const BATCH_RECORDS_MAX: usize = 256;
 
 /// How long one poll waits. It bounds how late a stop is noticed; records and rebalances end it at once.
 const POLL: Duration = Duration::from_millis(50);
+
+/// The same while partitions are paused: it bounds how late they are resumed.
+const POLL_PAUSED: Duration = Duration::from_millis(2);
 
 pub(super) type Reader = BaseConsumer<Reporter>;
 
@@ -61,6 +72,11 @@ impl Reporter {
     /// From now on partitions are handed back at once: nobody works on them any more.
     pub(super) fn close(&self) {
         self.closing.store(true, Ordering::Release);
+    }
+
+    /// A broker has answered.
+    pub(super) fn alive(&self) {
+        self.watcher.alive();
     }
 
     fn report(&self, news: News) -> bool {
@@ -131,14 +147,27 @@ fn indexes(partitions: &[Partition]) -> Vec<i32> {
 }
 
 /// Reads until told to stop or until nobody listens any more.
-pub(super) fn read(reader: &Reader, sorter: &Sorter, news: &mpsc::Sender<News>, stop: &AtomicBool) {
+pub(super) fn read(
+    reader: &Reader,
+    sorter: &Sorter,
+    news: &mpsc::Sender<News>,
+    asked: &std::sync::mpsc::Receiver<Fetching>,
+    stop: &AtomicBool,
+) {
+    let mut paused = BTreeSet::new();
     while !stop.load(Ordering::Acquire) {
+        for asked in asked.try_iter() {
+            obey(reader, &sorter.topic, asked, &mut paused);
+        }
         let mut batch = Vec::new();
-        let mut next = reader.poll(POLL);
+        let mut next = reader.poll(if paused.is_empty() { POLL } else { POLL_PAUSED });
         // A rebalance makes `poll` return nothing, so no batch holds records from before and after one.
         while let Some(read) = next {
             match read {
-                Ok(message) => batch.push(sorter.sort(&message)),
+                Ok(message) => {
+                    reader.context().alive();
+                    batch.push(sorter.sort(&message));
+                }
                 Err(error @ KafkaError::MessageConsumptionFatal(_)) => {
                     let _ = news.blocking_send(News::Broken(error));
                     return;
@@ -151,6 +180,28 @@ pub(super) fn read(reader: &Reader, sorter: &Sorter, news: &mpsc::Sender<News>, 
             return;
         }
     }
+}
+
+fn obey(reader: &Reader, topic: &str, asked: Fetching, paused: &mut BTreeSet<Partition>) {
+    match asked {
+        Fetching::Pause(partitions) => {
+            log_failure("pausing partitions", reader.pause(&list(topic, &partitions)));
+            paused.extend(partitions);
+        }
+        Fetching::Resume(partitions) => {
+            log_failure("resuming partitions", reader.resume(&list(topic, &partitions)));
+            paused.retain(|partition| !partitions.contains(partition));
+        }
+    }
+}
+
+/// Partitions the way the client wants them.
+pub(super) fn list(topic: &str, partitions: &[Partition]) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    for partition in partitions {
+        list.add_partition(topic, partition.index);
+    }
+    list
 }
 
 /// Decides from a record's headers alone what is to be done with it.

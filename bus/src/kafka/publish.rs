@@ -11,10 +11,10 @@ use crate::error::{BusError, NotAcknowledged, PublishFailure};
 use crate::event::{AggregateId, AnyEvent};
 use bytes::Bytes;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::OwnedHeaders;
+use rdkafka::message::{OwnedHeaders, ToBytes};
 use rdkafka::producer::future_producer::{Delivery, DeliveryFuture};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 #[derive(Clone)]
@@ -23,7 +23,19 @@ pub(super) struct Publisher {
     watcher: Watcher,
 }
 
-/// How long to wait before trying again when the client's queue is full of other callers' records.
+/// Events on their way.
+pub(super) struct Sent {
+    events: Vec<AnyEvent>,
+    deliveries: Vec<Result<DeliveryFuture, NotAcknowledged>>,
+}
+
+impl Sent {
+    pub(super) fn len(&self) -> usize {
+        self.events.len()
+    }
+}
+
+/// How long to wait before trying again when the client's queue is full.
 const QUEUE_FULL: Duration = Duration::from_millis(5);
 
 impl Publisher {
@@ -31,56 +43,53 @@ impl Publisher {
         Self { producer, watcher }
     }
 
-    /// Writes events to a topic and waits until the brokers have them.
-    pub(super) async fn publish(
+    /// Hands events to the client, in their order. They are on their way when this returns; it waits for nothing but
+    /// room in the client's queue.
+    pub(super) async fn send(
         &self,
         topic: &str,
         codec: &dyn Serializer,
-        events: &[AnyEvent],
+        events: Vec<AnyEvent>,
+    ) -> Result<Sent, BusError> {
+        let values = events.iter().map(|event| serialized(codec, event)).collect::<Result<Vec<_>, _>>()?;
+        let mut deliveries = Vec::with_capacity(events.len());
+        let mut broken: BTreeSet<&AggregateId> = BTreeSet::new();
+        for (event, value) in events.iter().zip(&values) {
+            let key = event.aggregate_id();
+            let delivery = match broken.contains(key) {
+                true => Err(NotAcknowledged::NotSent("an earlier event of its aggregate was not sent".into())),
+                false => {
+                    let record = FutureRecord::to(topic).key(key.as_bytes()).payload(&value[..]);
+                    self.enqueue(record.headers(headers(codec, event))).await
+                }
+            };
+            if delivery.is_err() {
+                broken.insert(key);
+            }
+            deliveries.push(delivery);
+        }
+        Ok(Sent { events, deliveries })
+    }
+
+    /// Waits until the brokers have what was sent.
+    pub(super) async fn settle(
+        &self,
+        sent: Sent,
         mut acknowledged: impl FnMut(&AnyEvent, Delivery),
     ) -> Result<(), BusError> {
-        let values = events.iter().map(|event| serialized(codec, event)).collect::<Result<Vec<_>, _>>()?;
+        let Sent { events, deliveries } = sent;
         let mut failures = Vec::new();
-        let mut broken: BTreeSet<&AggregateId> = BTreeSet::new();
-        let mut waiting: VecDeque<(usize, DeliveryFuture)> = VecDeque::new();
-        let mut settle = |index: usize, answer: Answer, failures: &mut Vec<PublishFailure>| match self.judged(answer) {
-            Ok(delivery) => acknowledged(&events[index], delivery),
-            Err(why) => failures.push(PublishFailure::new(index, &events[index], why)),
-        };
-        for (index, (event, value)) in events.iter().zip(&values).enumerate() {
-            if broken.contains(event.aggregate_id()) {
-                let why = NotAcknowledged::NotSent("an earlier event of its aggregate was not sent".into());
-                failures.push(PublishFailure::new(index, event, why));
-                continue;
-            }
-            loop {
-                let key = event.aggregate_id().as_bytes();
-                let record = FutureRecord::to(topic).key(key).payload(&value[..]).headers(headers(codec, event));
-                match self.producer.send_result(record) {
-                    Ok(delivery) => waiting.push_back((index, delivery)),
-                    Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
-                        match waiting.pop_front() {
-                            Some((first, delivery)) => settle(first, delivery.await, &mut failures),
-                            None => tokio::time::sleep(QUEUE_FULL).await,
-                        }
-                        continue;
-                    }
-                    Err((error, _)) => {
-                        broken.insert(event.aggregate_id());
-                        failures.push(PublishFailure::new(index, event, not_acknowledged(error)));
-                    }
-                }
-                break;
+        for (index, (event, delivery)) in events.iter().zip(deliveries).enumerate() {
+            let answer = match delivery {
+                Ok(delivery) => self.judged(delivery.await),
+                Err(why) => Err(why),
+            };
+            match answer {
+                Ok(delivery) => acknowledged(event, delivery),
+                Err(why) => failures.push(PublishFailure::new(index, event, why)),
             }
         }
-        for (index, delivery) in waiting {
-            settle(index, delivery.await, &mut failures);
-        }
-        if failures.is_empty() {
-            return Ok(());
-        }
-        failures.sort_by_key(|failure| failure.index);
-        Err(BusError::NotPublished { total: events.len(), failures })
+        if failures.is_empty() { Ok(()) } else { Err(BusError::NotPublished { total: events.len(), failures }) }
     }
 
     /// Writes one record as it is and waits until the brokers have it.
@@ -90,9 +99,17 @@ impl Publisher {
         record.key = copy.key.map(|key| &key[..]);
         record.payload = copy.value.map(|value| &value[..]);
         record.partition = copy.partition;
+        self.judged(self.enqueue(record).await?.await)
+    }
+
+    /// Waits for room in the client's queue: what fills it is on its way, and every batch that leaves makes room.
+    async fn enqueue<K: ToBytes + ?Sized, V: ToBytes + ?Sized>(
+        &self,
+        mut record: FutureRecord<'_, K, V>,
+    ) -> Result<DeliveryFuture, NotAcknowledged> {
         loop {
             match self.producer.send_result(record) {
-                Ok(delivery) => return self.judged(delivery.await),
+                Ok(delivery) => return Ok(delivery),
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), again)) => {
                     record = again;
                     tokio::time::sleep(QUEUE_FULL).await;

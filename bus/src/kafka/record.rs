@@ -2,13 +2,15 @@
 
 use crate::engine::Header;
 use crate::event::AnyEvent;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use rdkafka::message::{Header as ClientHeader, Headers, Message, OwnedHeaders};
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 /// Names the only group a replayed record is for. Other groups of this library skip it.
 pub(crate) const TARGET_GROUP: &str = "bus-target-group";
 
+/// Key, value and headers share one buffer: an event has a dozen headers, and each would be two allocations.
 #[derive(Debug)]
 pub(super) struct Record {
     pub(super) topic: Arc<str>,
@@ -18,38 +20,68 @@ pub(super) struct Record {
     pub(super) timestamp: Option<i64>,
     pub(super) key: Option<Bytes>,
     pub(super) value: Option<Bytes>,
-    pub(super) headers: Vec<Header>,
+    buffer: Bytes,
+    /// Where each header's name and value lie in the buffer.
+    headers: Vec<(Range<usize>, Option<Range<usize>>)>,
     /// The event in it, once somebody has read it: retries need not decode again.
     pub(super) event: OnceLock<AnyEvent>,
 }
 
 impl Record {
     pub(super) fn read(topic: &Arc<str>, message: &impl Message) -> Self {
-        let headers = message.headers().map(|headers| headers.iter().map(owned).collect());
+        let headers = || message.headers().into_iter().flat_map(|headers| headers.iter());
+        let size: usize = headers().map(|header| header.key.len() + header.value.map_or(0, <[u8]>::len)).sum();
+        let (key, value) = (message.key(), message.payload());
+        let size = size + key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len);
+        let mut buffer = BytesMut::with_capacity(size);
+        let mut put = |bytes: &[u8]| {
+            let start = buffer.len();
+            buffer.extend_from_slice(bytes);
+            start..buffer.len()
+        };
+        let (key, value) = (key.map(&mut put), value.map(&mut put));
+        let headers = headers().map(|header| (put(header.key.as_bytes()), header.value.map(&mut put))).collect();
+        let buffer = buffer.freeze();
         Self {
             topic: topic.clone(),
             partition: message.partition(),
             offset: message.offset(),
             timestamp: message.timestamp().to_millis(),
-            key: message.key().map(Bytes::copy_from_slice),
-            value: message.payload().map(Bytes::copy_from_slice),
-            headers: headers.unwrap_or_default(),
+            key: key.map(|key| buffer.slice(key)),
+            value: value.map(|value| buffer.slice(value)),
+            buffer,
+            headers,
             event: OnceLock::new(),
         }
     }
 
-    /// The last header of this name: a header added later speaks for the record as it is now.
+    /// The value of a header; of the last one of this name, which speaks for the record as it is now.
     pub(super) fn header(&self, name: &str) -> Option<&[u8]> {
-        self.headers.iter().rfind(|header| header.name == name)?.value.as_deref()
+        let (_, value) = self.headers.iter().rfind(|(at, _)| &self.buffer[at.clone()] == name.as_bytes())?;
+        value.clone().map(|value| &self.buffer[value])
     }
 
     pub(super) fn event_type(&self) -> Option<&str> {
         std::str::from_utf8(self.header("event_type")?).ok()
     }
-}
 
-fn owned(header: ClientHeader<'_, &[u8]>) -> Header {
-    Header { name: header.key.to_owned(), value: header.value.map(Bytes::copy_from_slice) }
+    /// Names and values, without the headers that have no value.
+    pub(super) fn header_values(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let valued = self.headers.iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
+        valued.filter_map(|(name, value)| Some((self.name(name)?, &self.buffer[value.clone()])))
+    }
+
+    pub(super) fn headers(&self) -> Vec<Header> {
+        let owned = self.headers.iter().map(|(name, value)| Header {
+            name: self.name(name).unwrap_or_default().to_owned(),
+            value: value.clone().map(|value| self.buffer.slice(value)),
+        });
+        owned.collect()
+    }
+
+    fn name(&self, at: &Range<usize>) -> Option<&str> {
+        std::str::from_utf8(&self.buffer[at.clone()]).ok()
+    }
 }
 
 /// Headers the way the client wants them.

@@ -3,7 +3,7 @@
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
 use crate::state::State;
-use crate::state::configs::Resource;
+use crate::state::configs::{Admitted, Configs, Resource};
 use crate::state::topics;
 use crate::wire::Str;
 use std::collections::BTreeMap;
@@ -56,50 +56,67 @@ fn own_id(from: &Caller, name: &str) -> Result<i32, Reject> {
 /// A resource to be altered: its type and name as the request gives them.
 pub(super) type Named = (i8, Str);
 
-/// Changes one resource after the other, each with its own outcome; one named twice is not changed at all.
+/// Alters the configs of several resources, each with its own outcome; one named twice is not changed at all.
+///
+/// `admit` is given the broker that judges. As in Kafka all are judged by what holds before the request, so
+/// that no change sees another.
 pub(super) fn alter_each<C>(
     state: &mut State,
     from: &Caller,
     resources: Vec<(Named, C)>,
-    mut alter: impl FnMut(&mut State, Option<i32>, &Resource, C, bool) -> Result<(), Reject>,
+    validate_only: bool,
+    admit: impl Fn(&Configs, Option<i32>, &Resource, C) -> Result<Admitted, Reject>,
 ) -> Vec<(Named, Result<(), Reject>)> {
     let mut times_named: BTreeMap<Named, u32> = BTreeMap::new();
     for (named, _) in &resources {
         *times_named.entry(named.clone()).or_default() += 1;
     }
-    let outcomes = resources.into_iter().map(|(named, changes)| {
-        let once = times_named.get(&named) == Some(&1);
-        let outcome = if once { alter_one(state, from, &named, changes, &mut alter) } else { twice() };
+    let judged = resources.into_iter().map(|(named, changes)| {
+        let admitted = match times_named.get(&named) {
+            Some(1) => {
+                admit_one(state, from, &named, |judge, resource| admit(&state.configs, judge, resource, changes))
+            }
+            _ => invalid("the request names this resource twice"),
+        };
+        (named, admitted)
+    });
+    let judged: Vec<_> = judged.collect();
+    let made = judged.into_iter().map(|(named, admitted)| {
+        let outcome = admitted.map(|admitted| {
+            if !validate_only {
+                state.configs.make(admitted);
+            }
+        });
         (named, outcome)
     });
-    let outcomes = outcomes.collect();
+    let made = made.collect();
     state.configs_changed();
-    outcomes
+    made
 }
 
-fn alter_one<C>(
-    state: &mut State,
+fn admit_one(
+    state: &State,
     from: &Caller,
     (kind, name): &Named,
-    changes: C,
-    alter: &mut impl FnMut(&mut State, Option<i32>, &Resource, C, bool) -> Result<(), Reject>,
-) -> Result<(), Reject> {
+    admit: impl FnOnce(Option<i32>, &Resource) -> Result<Admitted, Reject>,
+) -> Result<Admitted, Reject> {
     let unknown = || Reject::new(ErrorCode::InvalidRequest, format!("nothing of type {kind} has configs"));
     let kind = ResourceKind::from_code(*kind).ok_or_else(unknown)?;
     if kind == ResourceKind::Topic && name.is_empty() {
         return invalid("there are no configs for all topics together");
     }
     let resource = named(from, kind, name)?;
-    let missing = matches!(&resource, Resource::Topic(topic) if state.topics.get(topic).is_none());
-    // Kafka looks at the values before it looks for the topic.
     let judge = match kind {
         ResourceKind::Broker | ResourceKind::BrokerLogger => Some(from.node),
         _ => state.nodes.controller(),
     };
-    alter(state, judge.map(|node| node.0), &resource, changes, missing)?;
-    match missing {
-        true => Err(Reject::new(ErrorCode::UnknownTopicOrPartition, format!("there is no topic '{name}'"))),
-        false => Ok(()),
+    let admitted = admit(judge.map(|node| node.0), &resource)?;
+    // Kafka looks at the values before it looks for the topic.
+    match &resource {
+        Resource::Topic(topic) if state.topics.get(topic).is_none() => {
+            Err(Reject::new(ErrorCode::UnknownTopicOrPartition, format!("there is no topic '{topic}'")))
+        }
+        _ => Ok(admitted),
     }
 }
 
@@ -114,10 +131,6 @@ pub(super) fn text(outcome: &Result<(), Reject>) -> Option<Str> {
 
 pub(super) fn code(outcome: &Result<(), Reject>) -> i16 {
     outcome.as_ref().err().map_or(ErrorCode::None, |reject| reject.code).code()
-}
-
-fn twice() -> Result<(), Reject> {
-    invalid("the request names this resource twice")
 }
 
 fn invalid<T>(why: impl Into<std::borrow::Cow<'static, str>>) -> Result<T, Reject> {

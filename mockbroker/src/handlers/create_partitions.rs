@@ -32,9 +32,11 @@ pub(super) fn create_partitions(state: &mut State, _: Time, _: &Caller, request:
         };
         results.push(match added {
             Ok(()) => CreatePartitionsTopicResult { name, ..Default::default() },
-            Err(reject) => {
-                CreatePartitionsTopicResult { name, error_code: reject.code.code(), error_message: message(&reject) }
-            }
+            Err(reject) => CreatePartitionsTopicResult {
+                name,
+                error_code: reject.code.code(),
+                error_message: reject.message.as_ref().and_then(|_| message(&reject)),
+            },
         });
     }
     Answer::now(CreatePartitionsResponse { results, ..Default::default() })

@@ -12,7 +12,7 @@ use crate::time::Time;
 use crate::wire::generated::delete_topics_request::{DeleteTopicState, DeleteTopicsRequest};
 use crate::wire::generated::delete_topics_response::{DeletableTopicResult, DeleteTopicsResponse};
 use crate::wire::{Str, Uuid};
-use std::collections::BTreeSet;
+use indexmap::IndexMap;
 
 pub(super) fn delete_topics(state: &mut State, _: Time, from: &Caller, request: DeleteTopicsRequest) -> Answer {
     let asked: Vec<DeleteTopicState> = if from.version >= 6 {
@@ -21,14 +21,44 @@ pub(super) fn delete_topics(state: &mut State, _: Time, from: &Caller, request: 
         let named = request.topic_names.into_iter();
         named.map(|name| DeleteTopicState { name: Some(name), topic_id: Uuid::ZERO }).collect()
     };
-    let mut seen = BTreeSet::new();
-    let responses = asked.into_iter().map(|topic| {
-        let found = resolve(state, &topic)
-            .and_then(|name| if seen.insert(name.clone()) { Ok(name) } else { Err(ErrorCode::InvalidRequest.into()) });
-        delete_one(state, topic, found)
-    });
-    let responses = responses.collect();
+    let mut times: IndexMap<Option<String>, u32> = IndexMap::new();
+    let named: Vec<_> = asked.into_iter().map(|topic| (name_in(state, &topic), topic)).collect();
+    for (name, _) in &named {
+        *times.entry(name.clone()).or_default() += 1;
+    }
+    let mut responses = Vec::new();
+    for (name, topic) in named {
+        match times.get_mut(&name) {
+            // A topic named twice, be it once by name and once by id, is refused once and stays.
+            Some(count @ 2..) if name.is_some() => {
+                *count = 0;
+                responses.push(named_twice(state, name.unwrap_or_default()));
+            }
+            Some(0) => {}
+            _ => {
+                let found = resolve(state, &topic);
+                responses.push(delete_one(state, topic, found));
+            }
+        }
+    }
     Answer::now(DeleteTopicsResponse { responses, ..Default::default() })
+}
+
+fn name_in(state: &State, topic: &DeleteTopicState) -> Option<String> {
+    match &topic.name {
+        Some(name) => Some(name.to_string()),
+        None => state.topics.name_of(topic.topic_id).map(str::to_owned),
+    }
+}
+
+fn named_twice(state: &State, name: String) -> DeletableTopicResult {
+    let topic_id = state.topics.get(&name).map_or(Uuid::ZERO, |topic| topic.id);
+    DeletableTopicResult {
+        name: Some(Str::from(name)),
+        topic_id,
+        error_code: ErrorCode::InvalidRequest.code(),
+        error_message: Some(Str::from_static("the request names this topic twice")),
+    }
 }
 
 fn resolve(state: &State, topic: &DeleteTopicState) -> Result<String, Reject> {

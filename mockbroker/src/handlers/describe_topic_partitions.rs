@@ -40,6 +40,15 @@ pub(super) fn describe_topic_partitions(
     } else {
         request.topics.iter().map(|topic| topic.name.to_string()).collect()
     };
+    let stray = request.cursor.as_ref().filter(|cursor| !everything && !names.contains(cursor.topic_name.as_str()));
+    if stray.is_some() {
+        let topics = request.topics.into_iter().map(|topic| DescribeTopicPartitionsResponseTopic {
+            error_code: ErrorCode::InvalidRequest.code(),
+            name: Some(topic.name),
+            ..Default::default()
+        });
+        return Answer::now(DescribeTopicPartitionsResponse { topics: topics.collect(), ..Default::default() });
+    }
     let mut left = request.response_partition_limit.clamp(1, PAGE_MAX) as usize;
     let mut rows = Vec::new();
     let mut next_cursor = None;

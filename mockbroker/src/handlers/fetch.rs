@@ -28,6 +28,7 @@ pub(crate) struct WaitingFetch {
     version: i16,
     min_bytes: u64,
     max_bytes: usize,
+    committed_only: bool,
     context: Context,
     wanted: Vec<(FetchKey, Wanted)>,
 }
@@ -35,7 +36,9 @@ pub(crate) struct WaitingFetch {
 pub(super) fn fetch(state: &mut State, now: Time, from: &Caller, request: FetchRequest) -> Answer {
     let by_id = uses_topic_ids(from.version);
     let session = (request.session_id, request.session_epoch);
-    let wanted = request.topics.into_iter().flat_map(wanted).collect();
+    // Of a partition named twice Kafka takes the last.
+    let wanted: IndexMap<_, _> = request.topics.into_iter().flat_map(wanted).collect();
+    let wanted = wanted.into_iter().collect();
     let forgotten = request.forgotten_topics_data.into_iter().flat_map(forgotten).collect();
     let (context, wanted) = match state.fetch_sessions.begin(now, from.node, session, by_id, wanted, forgotten) {
         Ok(begun) => begun,
@@ -44,11 +47,15 @@ pub(super) fn fetch(state: &mut State, now: Time, from: &Caller, request: FetchR
         }
     };
     let limit = usize::try_from(state.configs.broker_settings().fetch_max_bytes).unwrap_or(0);
+    if !matches!(request.isolation_level, 0 | 1) {
+        return Answer::now(unknown_isolation(&wanted));
+    }
     let waiting = WaitingFetch {
         node: from.node,
         version: from.version,
         min_bytes: u64::try_from(request.min_bytes).unwrap_or(0),
         max_bytes: usize::try_from(request.max_bytes).unwrap_or(0).min(limit),
+        committed_only: request.isolation_level == 1,
         context,
         wanted,
     };
@@ -126,7 +133,10 @@ enum Found {
 fn look(state: &State, fetch: &WaitingFetch, key: &FetchKey, wanted: &Wanted) -> Result<Found, Reject> {
     let partition = readable_partition(state, fetch, key)?;
     partition.check_leader_epoch(wanted.current_leader_epoch)?;
-    if let Some(diverged) = diverging(partition, wanted) {
+    if wanted.max_bytes < 0 {
+        return Err(ErrorCode::UnknownServerError.into());
+    }
+    if let Some(diverged) = diverging(partition, wanted)? {
         return Ok(Found::Diverged(diverged));
     }
     if !partition.log.contains_position(wanted.fetch_offset) {
@@ -151,7 +161,7 @@ fn read(
         last_stable_offset: log.last_stable_offset(),
         log_start_offset: log.start_offset(),
         records: Some(Records::default()),
-        aborted_transactions: None,
+        aborted_transactions: fetch.committed_only.then(Vec::new),
         ..Default::default()
     };
     match found {
@@ -176,28 +186,40 @@ fn readable_partition<'a>(state: &'a State, fetch: &WaitingFetch, key: &FetchKey
 }
 
 /// Where the client's log parts from ours, if it does (KIP-595's truncation on fetch).
-fn diverging(partition: &Partition, wanted: &Wanted) -> Option<EpochEndOffset> {
+fn diverging(partition: &Partition, wanted: &Wanted) -> Result<Option<EpochEndOffset>, Reject> {
     if wanted.last_fetched_epoch < 0 {
-        return None;
+        return Ok(None);
     }
     let log = &partition.log;
-    let (epoch, end_offset) =
-        log.epochs().end_offset_for(wanted.last_fetched_epoch, log.end_offset()).unwrap_or((-1, -1));
+    let ended = log.epochs().end_offset_for(wanted.last_fetched_epoch, log.end_offset());
+    let (epoch, end_offset) = ended.ok_or(ErrorCode::OffsetOutOfRange)?;
     let parted = epoch < wanted.last_fetched_epoch || end_offset < wanted.fetch_offset;
-    parted.then_some(EpochEndOffset { epoch, end_offset })
+    Ok(parted.then_some(EpochEndOffset { epoch, end_offset }))
 }
 
-fn refused(state: &State, fetch: &WaitingFetch, key: &FetchKey, reject: &Reject) -> PartitionData {
-    let mut row = PartitionData {
-        partition_index: key.index,
-        error_code: reject.code.code(),
+/// What Kafka answers to an isolation level that does not exist: its own failure, everywhere.
+fn unknown_isolation(wanted: &[(FetchKey, Wanted)]) -> FetchResponse {
+    let code = ErrorCode::UnknownServerError.code();
+    let rows = wanted.iter().map(|(key, wanted)| (key, *wanted, empty_row(key.index, code)));
+    FetchResponse { error_code: code, ..grouped(rows.collect()) }
+}
+
+/// A row without data.
+fn empty_row(partition_index: i32, error_code: i16) -> PartitionData {
+    PartitionData {
+        partition_index,
+        error_code,
         high_watermark: -1,
         last_stable_offset: -1,
         log_start_offset: -1,
         records: Some(Records::default()),
-        aborted_transactions: None,
+        aborted_transactions: Some(Vec::new()),
         ..Default::default()
-    };
+    }
+}
+
+fn refused(state: &State, fetch: &WaitingFetch, key: &FetchKey, reject: &Reject) -> PartitionData {
+    let mut row = empty_row(key.index, reject.code.code());
     let moved = matches!(reject.code, ErrorCode::NotLeaderOrFollower | ErrorCode::FencedLeaderEpoch);
     if moved
         && fetch.version >= 16

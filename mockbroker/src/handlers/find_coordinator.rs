@@ -25,7 +25,8 @@ pub(super) fn find_coordinator(state: &mut State, _: Time, from: &Caller, reques
     let one = row(find(state, key_type, &request.key), request.key);
     Answer::now(FindCoordinatorResponse {
         error_code: one.error_code,
-        error_message: one.error_message,
+        // Kafka says so in words where nothing is wrong.
+        error_message: one.error_message.filter(|text| !text.is_empty()).or(Some(Str::from_static("NONE"))),
         node_id: one.node_id,
         host: one.host,
         port: one.port,
@@ -51,7 +52,7 @@ fn row(found: Result<Node, Reject>, key: Str) -> Coordinator {
             host: Str::from(node.host.as_str()),
             port: i32::from(node.port),
             error_code: 0,
-            error_message: None,
+            error_message: Some(Str::default()),
         },
         Err(reject) => Coordinator {
             key,

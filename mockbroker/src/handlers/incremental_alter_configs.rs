@@ -8,7 +8,7 @@ use super::Answer;
 use super::config_resources::{alter_each, code, text};
 use crate::cluster::Caller;
 use crate::state::State;
-use crate::state::configs::{Alteration, Op};
+use crate::state::configs::{Alteration, Configs, Op, Resource};
 use crate::time::Time;
 use crate::wire::generated::incremental_alter_configs_request::{AlterableConfig, IncrementalAlterConfigsRequest};
 use crate::wire::generated::incremental_alter_configs_response::{
@@ -23,11 +23,11 @@ pub(super) fn incremental_alter_configs(
 ) -> Answer {
     let resources = request.resources.into_iter();
     let resources = resources.map(|asked| ((asked.resource_type, asked.resource_name), asked.configs)).collect();
-    let outcomes =
-        alter_each(state, from, resources, |state, judge, resource, configs: Vec<AlterableConfig>, missing| {
-            let alterations: Vec<_> = configs.iter().map(alteration).collect();
-            state.configs.alter(judge, resource, &alterations, request.validate_only || missing)
-        });
+    let admit = |configs: &Configs, judge, resource: &Resource, asked: Vec<AlterableConfig>| {
+        let alterations: Vec<_> = asked.iter().map(alteration).collect();
+        configs.admit_alterations(judge, resource, &alterations)
+    };
+    let outcomes = alter_each(state, from, resources, request.validate_only, admit);
     let responses = outcomes.into_iter().map(|((resource_type, resource_name), outcome)| {
         let (error_code, error_message) = (code(&outcome), text(&outcome));
         AlterConfigsResourceResponse { error_code, error_message, resource_type, resource_name }

@@ -16,6 +16,9 @@ pub(super) fn init_producer_id(state: &mut State, _: Time, from: &Caller, reques
     let refused = |code: ErrorCode| {
         Answer::now(InitProducerIdResponse { error_code: code.code(), producer_epoch: -1, ..Default::default() })
     };
+    if (request.producer_id == -1) != (request.producer_epoch == -1) {
+        return refused(ErrorCode::InvalidRequest);
+    }
     match request.transactional_id {
         // Kafka asks no more of an idempotent producer, whatever id and epoch it says it had.
         None => Answer::now(InitProducerIdResponse {

@@ -14,7 +14,7 @@ use crate::wire::generated::list_offsets_request::{ListOffsetsPartition, ListOff
 use crate::wire::generated::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsResponse, ListOffsetsTopicResponse,
 };
-use std::collections::BTreeSet;
+use indexmap::IndexMap;
 
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
@@ -24,18 +24,21 @@ const LATEST_TIERED: i64 = -5;
 const EARLIEST_PENDING_UPLOAD: i64 = -6;
 
 pub(super) fn list_offsets(state: &mut State, _: Time, from: &Caller, request: ListOffsetsRequest) -> Answer {
-    let mut named = BTreeSet::new();
     let committed_only = request.isolation_level == 1;
     let topics = request.topics.into_iter().map(|topic| {
-        let partitions = topic.partitions.iter().map(|partition| {
-            let found = if named.insert((topic.name.clone(), partition.partition_index)) {
-                find(state, from, committed_only, &topic.name, partition)
-            } else {
-                Err(ErrorCode::InvalidRequest.into())
+        // A partition named twice is refused once.
+        let mut times: IndexMap<i32, (u32, &ListOffsetsPartition)> = IndexMap::new();
+        for partition in &topic.partitions {
+            times.entry(partition.partition_index).or_insert((0, partition)).0 += 1;
+        }
+        let rows = times.into_iter().map(|(index, (times, partition))| {
+            let found = match times {
+                1 => find(state, from, committed_only, &topic.name, partition),
+                _ => Err(ErrorCode::InvalidRequest.into()),
             };
-            row(from.version, partition.partition_index, found)
+            row(from.version, index, found)
         });
-        let partitions = partitions.collect();
+        let partitions = rows.collect();
         ListOffsetsTopicResponse { name: topic.name, partitions }
     });
     let topics = topics.collect();

@@ -16,21 +16,26 @@ use crate::wire::generated::metadata_response::{
     MetadataResponse, MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
 use crate::wire::{Str, Uuid};
+use indexmap::IndexMap;
 
 pub(super) fn metadata(state: &mut State, _: Time, from: &Caller, request: MetadataRequest) -> Answer {
     let operations = request.include_topic_authorized_operations;
     let may_create =
         (from.version < 4 || request.allow_auto_topic_creation) && state.configs.broker_settings().auto_create_topics;
-    let topics = match asked(from, request.topics) {
+    let asked = asked(from, request.topics);
+    if let Some(refused) = asked.as_deref().and_then(|asked| refused(from.version, asked)) {
+        return Answer::now(refused);
+    }
+    let topics = match asked {
         None => state.topics.iter().map(|topic| found(state, topic, operations)).collect(),
-        // Versions 10 and 11 have the field for an id but answer by name only.
-        Some(asked) if from.version < 12 && asked.iter().any(|topic| topic.name.is_none()) => {
-            let refused = |topic: MetadataRequestTopic| {
-                missing(Some(topic.name.unwrap_or_default()), topic.topic_id, ErrorCode::InvalidRequest)
-            };
-            asked.into_iter().map(refused).collect()
+        Some(asked) => {
+            let mut rows: IndexMap<(Option<Str>, Uuid), MetadataResponseTopic> = IndexMap::new();
+            for topic in asked {
+                let key = (topic.name.clone(), topic.topic_id);
+                rows.entry(key).or_insert_with(|| one(state, topic, may_create, operations));
+            }
+            rows.into_values().collect()
         }
-        Some(asked) => asked.into_iter().map(|topic| one(state, topic, may_create, operations)).collect(),
     };
     Answer::now(MetadataResponse {
         brokers: state
@@ -53,6 +58,20 @@ pub(super) fn metadata(state: &mut State, _: Time, from: &Caller, request: Metad
         },
         ..Default::default()
     })
+}
+
+/// Versions 10 and 11 have the field for an id but answer by name only; later a topic needs one of both.
+fn refused(version: i16, asked: &[MetadataRequestTopic]) -> Option<MetadataResponse> {
+    let code = if version < 12 && asked.iter().any(|topic| topic.name.is_none()) {
+        ErrorCode::InvalidRequest
+    } else if asked.iter().any(|topic| topic.name.is_none() && topic.topic_id.is_zero()) {
+        ErrorCode::UnknownServerError
+    } else {
+        return None;
+    };
+    let row =
+        |topic: &MetadataRequestTopic| missing(Some(topic.name.clone().unwrap_or_default()), topic.topic_id, code);
+    Some(MetadataResponse { topics: asked.iter().map(row).collect(), controller_id: -1, ..Default::default() })
 }
 
 /// In version 0 an empty list asks for everything, later ones say null.

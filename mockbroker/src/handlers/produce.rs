@@ -22,7 +22,9 @@ use crate::wire::generated::produce_response::{
 };
 use crate::wire::{Records, Str};
 use bytes::Bytes;
+use indexmap::IndexMap;
 use std::collections::BTreeSet;
+use tracing::debug;
 
 /// The client id that may write to internal topics, as in Kafka.
 const ADMIN_CLIENT: &str = "__admin_client";
@@ -30,17 +32,22 @@ const ADMIN_CLIENT: &str = "__admin_client";
 const ZSTD_FROM: i16 = 7;
 
 pub(super) fn produce(state: &mut State, now: Time, from: &Caller, request: ProduceRequest) -> Answer {
+    let forbidden = transactional_records_need_an_id(&request);
     let mut refusals = Vec::new();
     let mut leaders = BTreeSet::new();
     let mut responses = Vec::with_capacity(request.topic_data.len());
     for topic in request.topic_data {
         let name = named_topic(state, from.version >= 13, topic.topic_id, &topic.name);
-        let mut rows = Vec::with_capacity(topic.partition_data.len());
-        for partition in topic.partition_data {
+        let mut rows = Vec::new();
+        // Of a partition named twice Kafka takes the last.
+        let by_index: IndexMap<i32, PartitionProduceData> =
+            topic.partition_data.into_iter().map(|partition| (partition.index, partition)).collect();
+        for partition in by_index.into_values() {
             let index = partition.index;
             let appended = name
                 .clone()
                 .map_err(Refusal::from)
+                .and_then(|name| forbidden.clone().map(|()| name).map_err(Refusal::from))
                 .and_then(|name| append_one(state, now, from, request.acks, &name, partition));
             rows.push(match appended {
                 Ok(appended) => accepted(index, appended),
@@ -72,6 +79,20 @@ pub(super) fn produce(state: &mut State, now: Time, from: &Caller, request: Prod
         rack: rack(node),
     });
     Answer::now(ProduceResponse { responses, node_endpoints: node_endpoints.collect(), ..Default::default() })
+}
+
+/// A batch that belongs to a transaction, from a producer without a transactional id, forbids the whole request.
+fn transactional_records_need_an_id(request: &ProduceRequest) -> Result<(), Reject> {
+    let partitions = request.topic_data.iter().flat_map(|topic| &topic.partition_data);
+    let mut batches = partitions.filter_map(|partition| partition.records.as_ref()?.chunks().next());
+    let transactional = batches.any(|bytes| BatchHeader::parse(bytes).is_ok_and(|header| header.is_transactional()));
+    if !transactional {
+        return Ok(());
+    }
+    match request.transactional_id {
+        None => Err(ErrorCode::TransactionalIdAuthorizationFailed.into()),
+        Some(_) => Err(Reject::new(ErrorCode::InvalidTxnState, "transactions are not served yet")),
+    }
 }
 
 /// What a client is told of an accepted batch.
@@ -127,8 +148,12 @@ fn append_one(
         );
         return Err(Reject::new(ErrorCode::NotEnoughReplicas, message).into());
     }
-    let header = check_batch(&bytes, &settings)?;
     let log_start_offset = partition.log.start_offset();
+    let header = check_batch(&bytes, &settings).map_err(|reject| {
+        // Kafka knows the log start by the time it looks at the header, and tells it for some of the refusals.
+        let known = if reject.code == ErrorCode::InvalidRecord { log_start_offset } else { -1 };
+        Refusal { log_start_offset: known, ..reject.into() }
+    })?;
     let checked =
         check_records(now, &header, &bytes, &settings).map_err(|refusal| Refusal { log_start_offset, ..refusal })?;
     let admission = partition.producers.admit(&header).map_err(|reject| Refusal {
@@ -230,11 +255,14 @@ fn check_records(now: Time, header: &BatchHeader, bytes: &Bytes, settings: &Topi
     if header.has_producer_id() && header.base_sequence < 0 {
         return Err(invalid("a batch with a producer id needs a sequence".into()).into());
     }
-    let source = header.codec().map_err(|error| invalid(error.to_string()))?;
+    let unreadable = |error: BatchError| Reject::new(ErrorCode::UnknownServerError, error.to_string());
+    let source = header.codec().map_err(unreadable)?;
+    let mut max_timestamp = batch::NO_TIMESTAMP;
     let mut rejected = Vec::new();
     let mut code = ErrorCode::InvalidRecord;
     let now_ms = now.as_millis();
     batch::scan(header, bytes, |record| {
+        max_timestamp = max_timestamp.max(record.timestamp);
         if settings.cleanup_compact && !record.has_key {
             rejected.push((record.offset_delta, "a compacted topic needs a key"));
         }
@@ -247,15 +275,23 @@ fn check_records(now: Time, header: &BatchHeader, bytes: &Bytes, settings: &Topi
             rejected.push((record.offset_delta, "the timestamp is too far from the broker's clock"));
         }
     })
-    .map_err(|error| invalid(error.to_string()))?;
+    .map_err(|error| match error {
+        BatchError::Compression(_) | BatchError::Packed(_) => unreadable(error),
+        other => invalid(other.to_string()),
+    })?;
     if !rejected.is_empty() {
         let reject = Reject::new(code, format!("{} of {} records are refused", rejected.len(), header.records_count));
         return Err(Refusal { reject, log_start_offset: -1, records: rejected });
     }
-    match target_codec(settings.compression) {
-        Some(target) if target != source => recompress(header, bytes, target).map_err(|error| corrupt(error).into()),
-        _ => Ok(bytes.clone()),
+    let stored = match target_codec(settings.compression) {
+        Some(target) if target != source => recompress(header, bytes, target).map_err(corrupt)?,
+        _ => bytes.clone(),
+    };
+    let lies = header.max_timestamp != max_timestamp || header.timestamp_type() != TimestampType::CreateTime;
+    if settings.timestamp_type == TimestampType::CreateTime && lies {
+        return Ok(batch::with_create_time(&stored, max_timestamp));
     }
+    Ok(stored)
 }
 
 fn target_codec(compression: Compression) -> Option<Codec> {
@@ -284,17 +320,20 @@ fn accepted(index: i32, appended: Appended) -> PartitionProduceResponse {
 }
 
 fn refused(index: i32, refusal: Refusal) -> PartitionProduceResponse {
-    let records = refusal.records.into_iter().map(|(batch_index, what)| BatchIndexAndErrorMessage {
+    debug!(partition = index, reason = %refusal.reject, "refused a batch");
+    let named = refusal.records.into_iter().map(|(batch_index, what)| BatchIndexAndErrorMessage {
         batch_index,
         batch_index_error_message: Some(Str::from(what)),
     });
+    let records: Vec<_> = named.collect();
     PartitionProduceResponse {
         index,
         error_code: refusal.reject.code.code(),
         base_offset: -1,
         log_start_offset: refusal.log_start_offset,
-        record_errors: records.collect(),
-        error_message: message(&refusal.reject),
+        // Kafka explains itself only where it names records.
+        error_message: if records.is_empty() { None } else { message(&refusal.reject) },
+        record_errors: records,
         ..Default::default()
     }
 }

@@ -110,13 +110,14 @@ impl State {
         self.topics.check_new_name(&new.name)?;
         let overrides = new.configs.iter().map(|(name, value)| (name.as_str(), value.as_deref()));
         let invalid = |error: configs::InvalidConfig| Reject::new(ErrorCode::InvalidConfig, error.to_string());
-        let overrides = self.configs.check_topic(overrides).map_err(invalid)?;
+        let overrides =
+            self.configs.check_topic(self.nodes.controller().map(|node| node.0), overrides).map_err(invalid)?;
         let placement = match &new.assignment {
             Some(assignment) => self.check_assignment(assignment)?,
             None => self.place(new)?,
         };
         let created = CreatedTopic {
-            id: if validate_only { Uuid::ZERO } else { random_uuid(&mut self.rng) },
+            id: random_uuid(&mut self.rng),
             partitions: placement.len() as i32,
             replication_factor: placement.first().map_or(0, Vec::len) as i16,
         };
@@ -234,20 +235,58 @@ impl State {
         self.topics.node_stopped(node, &self.nodes);
         self.fetch_sessions.forget_node(node);
         for group in coordinated {
-            self.groups.reload(now, &group);
+            self.groups.unload(now, &group);
+            if self.has_coordinator(&group) {
+                self.groups.load(now, &group);
+            }
         }
         self.all_partitions_changed();
         true
     }
 
     /// Starts a broker again with what it held.
-    pub(crate) fn start(&mut self, node: NodeId) -> bool {
+    pub(crate) fn start(&mut self, now: Time, node: NodeId) -> bool {
         if !self.nodes.set_running(node, true) {
             return false;
         }
+        let orphaned: Vec<String> = {
+            let ids = self.groups.ids().filter(|group| !self.has_coordinator(group));
+            ids.map(str::to_owned).collect()
+        };
         self.topics.node_started(node);
+        // Sessions of members stand still while their group has no coordinator.
+        for group in orphaned {
+            if self.has_coordinator(&group) {
+                self.groups.load(now, &group);
+            }
+        }
         self.all_partitions_changed();
         true
+    }
+
+    /// Makes an in-sync replica the leader; the groups of a partition of the offsets topic move with it.
+    pub(crate) fn move_leader(&mut self, now: Time, topic: &str, index: i32, to: NodeId) -> Option<()> {
+        let running = self.nodes.is_running(to);
+        let partition = self.topics.get_mut(topic)?.partition_mut(index)?;
+        if !running || !partition.isr.contains(&to) {
+            return None;
+        }
+        let Some(from) = partition.leader.filter(|from| *from != to) else { return Some(()) };
+        let coordinated = if topic == OFFSETS_TOPIC { self.groups_coordinated_by(from) } else { Vec::new() };
+        if let Some(partition) = self.topics.get_mut(topic).and_then(|topic| topic.partition_mut(index)) {
+            partition.lead(Some(to));
+        }
+        for group in coordinated {
+            if self.check_coordinator(from, &group).is_err() {
+                self.groups.reload(now, &group);
+            }
+        }
+        self.changed.insert((topic.to_owned(), index));
+        Some(())
+    }
+
+    fn has_coordinator(&self, group: &str) -> bool {
+        self.nodes.running().any(|node| self.check_coordinator(node.id, group).is_ok())
     }
 
     fn groups_coordinated_by(&self, node: NodeId) -> Vec<String> {

@@ -73,6 +73,8 @@ pub enum BatchError {
     },
     /// The records inside do not parse.
     Malformed(String),
+    /// The records do not decompress.
+    Packed(String),
     /// The compression id is not one Kafka knows.
     Compression(i16),
 }
@@ -85,6 +87,7 @@ impl fmt::Display for BatchError {
             Self::Crc { stored, computed } => {
                 write!(f, "record batch is corrupt (stored crc = {stored}, computed crc = {computed})")
             }
+            Self::Packed(what) => write!(f, "record batch does not decompress: {what}"),
             Self::Malformed(what) => write!(f, "malformed record batch: {what}"),
             Self::Compression(id) => write!(f, "unknown compression type {id}"),
         }
@@ -192,6 +195,16 @@ pub fn stamp_append_time(batch: &mut [u8], now_ms: i64) {
     seal(batch);
 }
 
+/// The batch with the producers' clock and this maximum timestamp, sealed again.
+pub fn with_create_time(batch: &[u8], max_timestamp: i64) -> Bytes {
+    let mut batch = batch.to_vec();
+    let attributes = i16::from_be_bytes(be(&batch, 21)) & !0x08;
+    batch[21..23].copy_from_slice(&attributes.to_be_bytes());
+    batch[35..43].copy_from_slice(&max_timestamp.to_be_bytes());
+    seal(&mut batch);
+    batch.into()
+}
+
 /// Writes the checksum of a batch whose covered bytes have changed.
 pub fn seal(batch: &mut [u8]) {
     let crc = crc32c::crc32c(&batch[21..]);
@@ -268,7 +281,7 @@ fn body(header: &BatchHeader, bytes: &Bytes) -> Result<Bytes, BatchError> {
         Codec::None => Ok(packed),
         codec => compression::decompress(codec, &packed, DECOMPRESSED_MAX)
             .map(Bytes::from)
-            .map_err(|error| BatchError::Malformed(format!("cannot decompress {codec:?}: {error}"))),
+            .map_err(|error| BatchError::Packed(format!("{codec:?}: {error}"))),
     }
 }
 

@@ -11,16 +11,14 @@ use kafka_protocol::messages::{
     LeaveGroupRequest, ListGroupsRequest, SyncGroupRequest,
 };
 use kafka_protocol::protocol::StrBytes;
-use tests::differential::{Link, MAIN, Stage};
+use tests::differential::{MAIN, Stage};
 
-use crate::verbs::text;
+use crate::verbs::{subscription, text};
 
 /// A join of a consumer that knows `protocols`.
 fn join(group: &GroupId, member: &StrBytes, protocols: &[&str]) -> JoinGroupRequest {
     let protocol = |name: &&str| {
-        JoinGroupRequestProtocol::default()
-            .with_name(text(name))
-            .with_metadata(Bytes::copy_from_slice(format!("about {name}").as_bytes()))
+        JoinGroupRequestProtocol::default().with_name(text(name)).with_metadata(subscription("orders", name))
     };
     JoinGroupRequest::default()
         .with_group_id(group.clone())
@@ -98,18 +96,11 @@ pub(crate) fn join_alone(stage: &mut Stage) {
     }
 }
 
-/// Two members join at once; gives both answers, the leader's first.
-fn both_join(
-    stage: &mut Stage,
-    label: &str,
-    (first, second): (Link, Link),
-    (one, two): (&JoinGroupRequest, &JoinGroupRequest),
-) -> (JoinGroupResponse, JoinGroupResponse) {
-    let one = stage.send(first, 5, one);
-    let two = stage.send(second, 5, two);
-    let one = stage.collect(&format!("{label}: the first"), one);
-    let two = stage.collect(&format!("{label}: the second"), two);
-    (one, two)
+/// Awaits that a member is told to rejoin.
+fn until_told_to_rejoin(stage: &mut Stage, group: &GroupId, generation: i32, member: &StrBytes) {
+    stage.until("a member is told to rejoin", |stage| {
+        stage.quietly(3, &beat(group, generation, member)).is_some_and(|answer| answer.error_code == 27)
+    });
 }
 
 pub(crate) fn two_eager_members(stage: &mut Stage) {
@@ -122,9 +113,7 @@ pub(crate) fn two_eager_members(stage: &mut Stage) {
     stage.ask_on(anna, "anna syncs", 3, &sync(&group, &joined, &[(&a, "everything")]));
     let b = stage.ask_on(bert, "bert gets his id", 5, &join(&group, &nobody, &["sticky", "range"])).member_id;
     let waiting = stage.send(bert, 5, &join(&group, &b, &["sticky", "range"]));
-    stage.until("anna is told to rejoin", |stage| {
-        stage.quietly(3, &beat(&group, 1, &a)).is_some_and(|answer| answer.error_code == 27)
-    });
+    until_told_to_rejoin(stage, &group, 1, &a);
     stage.ask_on(MAIN, "described while joining", 5, &describe(&[&group]));
     stage.ask_on(anna, "anna's heartbeat while joining", 3, &beat(&group, 1, &a));
     let first = stage.ask_on(anna, "anna rejoins", 5, &join(&group, &a, &["range", "sticky"]));
@@ -141,8 +130,10 @@ pub(crate) fn two_eager_members(stage: &mut Stage) {
     let old = sync(&group, &joined, &[(&a, "everything")]);
     stage.ask_on(anna, "a sync of the last generation", 3, &old);
 
-    let changed = (join(&group, &a, &["range"]), join(&group, &b, &["sticky", "range"]));
-    let (first, second) = both_join(stage, "anna knows less", (anna, bert), (&changed.0, &changed.1));
+    let waiting = stage.send(anna, 5, &join(&group, &a, &["range"]));
+    until_told_to_rejoin(stage, &group, second.generation_id, &b);
+    let second = stage.ask_on(bert, "bert rejoins after anna knows less", 5, &join(&group, &b, &["sticky", "range"]));
+    let first = stage.collect("anna knows less", waiting);
     let waiting = stage.send(bert, 3, &sync(&group, &second, &[]));
     stage.ask_on(anna, "anna divides anew", 3, &sync(&group, &first, &[(&a, "half"), (&b, "other half")]));
     stage.collect("bert gets his new share", waiting);
@@ -150,9 +141,7 @@ pub(crate) fn two_eager_members(stage: &mut Stage) {
     let waiting = stage.send(bert, 5, &join(&group, &b, &["sticky"]));
     stage.collect("bert has no protocol in common", waiting);
     stage.ask_on(anna, "anna leaves", 3, &leave(&group, &[&a]));
-    stage.until("bert is told to rejoin", |stage| {
-        stage.quietly(3, &beat(&group, second.generation_id, &b)).is_some_and(|answer| answer.error_code == 27)
-    });
+    until_told_to_rejoin(stage, &group, second.generation_id, &b);
     let alone = stage.ask_on(bert, "bert joins alone and leads", 5, &join(&group, &b, &["sticky"]));
     stage.ask_on(bert, "bert takes all", 3, &sync(&group, &alone, &[(&b, "all")]));
     stage.ask_on(bert, "bert leaves", 3, &leave(&group, &[&b]));
@@ -203,7 +192,7 @@ pub(crate) fn static_members(stage: &mut Stage) {
     let joined = stage.ask("another static member", 7, &changed);
     stage.ask("it syncs in turn", 3, &sync_as(&joined, "two"));
     let mut other = named(&nobody, "two");
-    other.protocols[0].metadata = Bytes::from_static(b"changed");
+    other.protocols[0].metadata = subscription("orders", "changed");
     stage.ask("it comes back changed", 7, &other);
 }
 

@@ -12,7 +12,7 @@ use kafka_protocol::messages::{
 };
 use tests::differential::Stage;
 
-use crate::verbs::text;
+use crate::verbs::{subscription, text};
 
 fn row(index: i32, offset: i64, metadata: Option<&str>) -> OffsetCommitRequestPartition {
     OffsetCommitRequestPartition::default()
@@ -56,7 +56,7 @@ fn committed_by(groups: &[(&GroupId, Option<&[(&TopicName, &[i32])]>)]) -> Offse
 
 /// A group of one member that subscribes to `topic`, joined and synced, unrecorded.
 fn member_of(stage: &mut Stage, group: &GroupId, topic: &TopicName) -> JoinGroupResponse {
-    let protocol = JoinGroupRequestProtocol::default().with_name(text("range")).with_metadata(subscription(topic));
+    let protocol = JoinGroupRequestProtocol::default().with_name(text("range")).with_metadata(subscription(topic, ""));
     let join = JoinGroupRequest::default()
         .with_group_id(group.clone())
         .with_session_timeout_ms(30_000)
@@ -70,16 +70,6 @@ fn member_of(stage: &mut Stage, group: &GroupId, topic: &TopicName) -> JoinGroup
         .with_member_id(joined.member_id.clone());
     stage.quietly(2, &sync);
     joined
-}
-
-/// A consumer's subscription to one topic: version 0, one name, no user data.
-fn subscription(topic: &TopicName) -> bytes::Bytes {
-    let name = topic.as_bytes();
-    let mut bytes = vec![0, 0, 0, 0, 0, 1];
-    bytes.extend(i16::try_from(name.len()).expect("a short name").to_be_bytes());
-    bytes.extend(name);
-    bytes.extend([0xff; 4]);
-    bytes.into()
 }
 
 pub(crate) fn commit_and_fetch(stage: &mut Stage) {

@@ -65,3 +65,15 @@ pub(crate) fn fetch_topics(topics: Vec<FetchTopic>) -> FetchRequest {
         .with_session_epoch(-1)
         .with_topics(topics)
 }
+
+/// What a consumer says of itself when it joins: version 0, one topic, some data of its own.
+///
+/// It must be well formed: Apache Kafka never answers the join of a group whose subscriptions it cannot read.
+pub(crate) fn subscription(topic: &str, user_data: &str) -> Bytes {
+    let mut bytes = vec![0, 0, 0, 0, 0, 1];
+    bytes.extend(u16::try_from(topic.len()).expect("a short name").to_be_bytes());
+    bytes.extend(topic.as_bytes());
+    bytes.extend(u32::try_from(user_data.len()).expect("short data").to_be_bytes());
+    bytes.extend(user_data.as_bytes());
+    bytes.into()
+}

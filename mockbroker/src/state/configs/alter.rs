@@ -35,55 +35,74 @@ pub enum Op {
     Unknown(i8),
 }
 
+/// A change that was admitted and waits to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use = "nothing changes until it is made"]
+pub struct Admitted {
+    resource: Resource,
+    next: Next,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Next {
+    Entries(Entries),
+    LogLevel(Option<String>),
+}
+
 impl Configs {
-    /// Changes some configs of a resource, all or none (IncrementalAlterConfigs).
+    /// Admits changes to some configs of a resource, all or none (IncrementalAlterConfigs).
     ///
-    /// `judge` is the broker that checks it against its own configs: the one asked where brokers' configs
-    /// change, else the controller. Whether a topic exists is the caller's question. With `validate_only`
-    /// everything is checked and nothing changes.
-    pub fn alter(
-        &mut self,
+    /// `judge` is the broker that checks them against its own configs: the one asked where brokers' configs
+    /// change, else the controller. Whether a topic exists is the caller's question.
+    pub fn admit_alterations(
+        &self,
         judge: Option<i32>,
         resource: &Resource,
         alterations: &[Alteration<'_>],
-        validate_only: bool,
-    ) -> Result<(), Reject> {
+    ) -> Result<Admitted, Reject> {
         check_request(alterations.iter().map(|a| (a.name, a.value.is_some() || a.op == Op::Delete)))?;
-        if let Resource::BrokerLogger(node) = resource {
-            return self.alter_logger(*node, alterations, validate_only);
+        if let Resource::BrokerLogger(_) = resource {
+            let next = Next::LogLevel(log_level(alterations)?);
+            return Ok(Admitted { resource: resource.clone(), next });
         }
         let mut next = self.entries(resource).cloned().unwrap_or_default();
         for alteration in alterations {
             apply(&mut next, resource, alteration)?;
         }
         self.admit(judge, resource, &next, alterations.iter().map(|alteration| alteration.name))?;
-        if !validate_only {
-            self.store(resource, next);
-        }
-        Ok(())
+        Ok(Admitted { resource: resource.clone(), next: Next::Entries(next) })
     }
 
-    /// Replaces all configs of a resource (AlterConfigs): what is not named goes back to its default.
-    pub fn replace(
-        &mut self,
+    /// Admits other configs in place of all a resource has (AlterConfigs): what is not named goes back to its
+    /// default.
+    pub fn admit_replacement(
+        &self,
         judge: Option<i32>,
         resource: &Resource,
         entries: &[(&str, Option<&str>)],
-        validate_only: bool,
-    ) -> Result<(), Reject> {
+    ) -> Result<Admitted, Reject> {
         check_request(entries.iter().map(|(name, value)| (*name, value.is_some())))?;
         if let Resource::BrokerLogger(_) = resource {
-            return Err(Reject::new(ErrorCode::InvalidRequest, "loggers can be altered only incrementally"));
+            return refuse("loggers can be altered only incrementally");
         }
         let next: Entries =
             entries.iter().filter_map(|(name, value)| Some(((*name).to_owned(), (*value)?.to_owned()))).collect();
-        let before = self.entries(resource).cloned().unwrap_or_default();
-        let gone = before.keys().map(String::as_str).filter(|name| !next.contains_key(*name));
+        let before = self.entries(resource);
+        let gone = before.into_iter().flat_map(Entries::keys).map(String::as_str);
+        let gone = gone.filter(|name| !next.contains_key(*name));
         self.admit(judge, resource, &next, entries.iter().map(|(name, _)| *name).chain(gone))?;
-        if !validate_only {
-            self.store(resource, next);
+        Ok(Admitted { resource: resource.clone(), next: Next::Entries(next) })
+    }
+
+    /// Makes a change.
+    pub fn make(&mut self, admitted: Admitted) {
+        match (admitted.resource, admitted.next) {
+            (Resource::BrokerLogger(node), Next::LogLevel(Some(level))) => {
+                self.log_levels.insert(node, level);
+            }
+            (resource, Next::Entries(next)) => self.store(resource, next),
+            (_, Next::LogLevel(_)) => {}
         }
-        Ok(())
     }
 
     /// Asks whether `next` may become the configs of a resource, `altered` naming those that change.
@@ -171,29 +190,6 @@ impl Configs {
         Ok(())
     }
 
-    fn alter_logger(&mut self, node: i32, changes: &[Alteration<'_>], validate_only: bool) -> Result<(), Reject> {
-        for change in changes {
-            if let Op::Unknown(_) = change.op {
-                return Err(ErrorCode::UnknownServerError.into());
-            }
-            if matches!(change.op, Op::Append | Op::Subtract) {
-                return refuse("a log level is not a list");
-            }
-            if change.name != ROOT_LOGGER {
-                return Err(InvalidConfig::Conflict(format!("there is no logger {}", change.name)).into());
-            }
-            match change.value {
-                _ if change.op == Op::Delete => return refuse("the root logger must have a level"),
-                Some(level) if LOG_LEVELS.contains(&level) => {}
-                _ => return Err(InvalidConfig::Conflict(format!("a log level is one of {LOG_LEVELS:?}")).into()),
-            }
-        }
-        if let (false, Some(level)) = (validate_only, changes.iter().find_map(|change| change.value)) {
-            self.log_levels.insert(node, level.to_owned());
-        }
-        Ok(())
-    }
-
     pub(super) fn entries(&self, resource: &Resource) -> Option<&Entries> {
         match resource {
             Resource::Topic(name) => self.overrides(name),
@@ -205,19 +201,19 @@ impl Configs {
         }
     }
 
-    fn store(&mut self, resource: &Resource, next: Entries) {
+    fn store(&mut self, resource: Resource, next: Entries) {
         match resource {
-            Resource::Topic(name) => self.set_topic(name, next),
+            Resource::Topic(name) => self.set_topic(&name, next),
             Resource::Broker(node) => {
-                keep_unless_empty(&mut self.brokers, *node, next);
+                keep_unless_empty(&mut self.brokers, node, next);
                 self.refresh();
             }
             Resource::DefaultBroker => {
                 self.cluster = next;
                 self.refresh();
             }
-            Resource::ClientMetrics(name) => keep_unless_empty(&mut self.client_metrics, name.clone(), next),
-            Resource::Group(name) => keep_unless_empty(&mut self.groups, name.clone(), next),
+            Resource::ClientMetrics(name) => keep_unless_empty(&mut self.client_metrics, name, next),
+            Resource::Group(name) => keep_unless_empty(&mut self.groups, name, next),
             Resource::BrokerLogger(_) => {}
         }
     }
@@ -226,6 +222,27 @@ impl Configs {
 /// The one logger a broker here has; its level is remembered and means nothing.
 pub(super) const ROOT_LOGGER: &str = "root";
 const LOG_LEVELS: [&str; 6] = ["DEBUG", "ERROR", "FATAL", "INFO", "TRACE", "WARN"];
+
+/// The level these alterations give the one logger, if any.
+fn log_level(alterations: &[Alteration<'_>]) -> Result<Option<String>, Reject> {
+    for change in alterations {
+        if let Op::Unknown(_) = change.op {
+            return Err(ErrorCode::UnknownServerError.into());
+        }
+        if matches!(change.op, Op::Append | Op::Subtract) {
+            return refuse("a log level is not a list");
+        }
+        if change.name != ROOT_LOGGER {
+            return Err(InvalidConfig::Conflict(format!("there is no logger {}", change.name)).into());
+        }
+        match change.value {
+            _ if change.op == Op::Delete => return refuse("the root logger must have a level"),
+            Some(level) if LOG_LEVELS.contains(&level) => {}
+            _ => return Err(InvalidConfig::Conflict(format!("a log level is one of {LOG_LEVELS:?}")).into()),
+        }
+    }
+    Ok(alterations.iter().find_map(|change| change.value).map(str::to_owned))
+}
 
 /// Every config once, each with the value its operation needs.
 fn check_request<'a>(named: impl Iterator<Item = (&'a str, bool)>) -> Result<(), Reject> {

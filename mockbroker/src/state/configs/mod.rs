@@ -15,7 +15,7 @@ mod settings;
 mod table;
 
 pub use crate::wire::batch::TimestampType;
-pub use alter::{Alteration, Op};
+pub use alter::{Admitted, Alteration, Op};
 pub use describe::{DescribedConfig, Source, Synonym};
 pub use keys::Kind;
 pub use settings::{BrokerSettings, Compression, GroupSettings, TopicSettings};
@@ -124,6 +124,9 @@ impl Configs {
         let cluster = Entries::from([(MIN_INSYNC_REPLICAS.to_owned(), at_least.to_owned())]);
         let effective = Effective::of([&given, &cluster]);
         effective.check()?;
+        // Kafka looks at these two together when it starts, and not when they change.
+        let lag = |which: &str| effective.number(&format!("log.cleaner.{which}.compaction.lag.ms"));
+        check_compaction_lags(lag("min"), lag("max"))?;
         let resolved = Resolved::from(&effective, BTreeSet::new());
         Ok(Self {
             given,
@@ -180,9 +183,11 @@ impl Configs {
         GroupSettings::from(&GroupView { broker: self.effective(None), own: self.groups.get(group) })
     }
 
-    /// Checks the configs a topic is to be created with, and returns them as they will be stored.
+    /// Checks the configs a topic is to be created with, beside those of the broker that is the controller, and
+    /// returns them as they will be stored.
     pub fn check_topic<'a>(
         &self,
+        controller: Option<i32>,
         overrides: impl IntoIterator<Item = (&'a str, Option<&'a str>)>,
     ) -> Result<Entries, InvalidConfig> {
         let mut entries = Entries::new();
@@ -191,7 +196,7 @@ impl Configs {
             alter::check_length(name, value)?;
             entries.insert(name.to_owned(), value.to_owned());
         }
-        self.check_topic_entries(None, &entries)?;
+        self.check_topic_entries(controller, &entries)?;
         Ok(entries)
     }
 
@@ -345,9 +350,7 @@ impl<'a> Effective<'a> {
             return conflict("log.roll.jitter.ms must be at least 0");
         }
         self.check_group_bounds()?;
-        self.check_connections_per_ip()?;
-        let (min, max) = ("log.cleaner.min.compaction.lag.ms", "log.cleaner.max.compaction.lag.ms");
-        check_compaction_lags(self.number(min), self.number(max))
+        self.check_connections_per_ip()
     }
 }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::error::ErrorCode;
+use crate::error::{ErrorCode, Reject};
 use crate::wire::batch::TimestampType;
 
 /// A cluster whose brokers were started with these configs.
@@ -13,8 +13,28 @@ fn entries<const N: usize>(pairs: [(&str, &str); N]) -> Entries {
 
 impl Configs {
     fn create<const N: usize>(&mut self, topic: &str, overrides: [(&str, &str); N]) -> Result<(), InvalidConfig> {
-        let overrides = self.check_topic(overrides.map(|(name, value)| (name, Some(value))))?;
+        let overrides = self.check_topic(None, overrides.map(|(name, value)| (name, Some(value))))?;
         self.set_topic(topic, overrides);
+        Ok(())
+    }
+
+    fn alter(
+        &mut self,
+        judge: Option<i32>,
+        resource: &Resource,
+        changes: &[Alteration<'_>],
+        dry: bool,
+    ) -> Result<(), Reject> {
+        let admitted = self.admit_alterations(judge, resource, changes)?;
+        if !dry {
+            self.make(admitted);
+        }
+        Ok(())
+    }
+
+    fn replace(&mut self, resource: &Resource, entries: &[(&str, Option<&str>)]) -> Result<(), Reject> {
+        let admitted = self.admit_replacement(None, resource, entries)?;
+        self.make(admitted);
         Ok(())
     }
 
@@ -155,7 +175,7 @@ fn a_topic_is_not_created_with_configs_kafka_refuses() {
     assert!(refused(("preallocate", "yes")).contains("true or false"));
 
     assert!(configs.create("orders", [("min.compaction.lag.ms", "9"), ("max.compaction.lag.ms", "8")]).is_err());
-    assert!(configs.check_topic([("retention.ms", None)]).is_err());
+    assert!(configs.check_topic(None, [("retention.ms", None)]).is_err());
     assert!(
         configs.create("orders", [("retention.ms", " 5 "), ("follower.replication.throttled.replicas", "*")]).is_ok()
     );
@@ -250,11 +270,11 @@ fn replacing_a_topics_configs_forgets_those_not_named() {
     let mut configs = started_with([]);
     configs.create("orders", [("retention.ms", "99")]).unwrap();
 
-    configs.replace(None, &orders(), &[("segment.ms", Some("7"))], false).unwrap();
+    configs.replace(&orders(), &[("segment.ms", Some("7"))]).unwrap();
 
     assert_eq!(configs.topic_settings("orders").retention_ms, 604_800_000);
     assert_eq!(configs.topic_settings("orders").segment_ms, 7);
-    let empty = configs.replace(None, &orders(), &[("segment.ms", None)], false);
+    let empty = configs.replace(&orders(), &[("segment.ms", None)]);
     assert_eq!(empty.unwrap_err().code, ErrorCode::InvalidRequest);
 }
 
@@ -275,7 +295,7 @@ fn a_running_broker_changes_only_what_kafka_lets_it() {
 
     assert_eq!(configs.set(&one, "min.insync.replicas", "1"), Err(ErrorCode::InvalidConfig));
     assert_eq!(configs.one(&all, "min.insync.replicas", Op::Delete, None), Err(ErrorCode::InvalidConfig));
-    assert_eq!(configs.replace(None, &all, &[], false).unwrap_err().code, ErrorCode::InvalidConfig);
+    assert_eq!(configs.replace(&all, &[]).unwrap_err().code, ErrorCode::InvalidConfig);
     assert_eq!(configs.set(&all, "min.insync.replicas", "2"), Ok(()));
     assert_eq!(configs.topic_settings("orders").min_insync_replicas, 2);
 }

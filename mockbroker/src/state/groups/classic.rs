@@ -10,104 +10,23 @@
 //!
 //! The rules are those of `GroupMetadataManager` and `ClassicGroup` in Apache Kafka 4.3.
 
-use super::member::{Member, MemberView, Protocol};
+use super::asked::{Candidate, Claim, Leaver, Protocol, SyncBy};
+use super::member::Member;
+use super::subscription::topics_of_subscription;
 use super::timers::{Event, Timer, Timers};
+use super::view::{GroupView, State};
 use super::{GroupAnswer, JoinRefusal, Joined, JoinedMember, Settings, Synced};
 use crate::error::ErrorCode;
 use crate::parked::Ticket;
 use crate::time::Time;
 use bytes::Bytes;
 use indexmap::IndexMap;
-use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// The protocol type of consumers, whose subscriptions the coordinator can read.
 const CONSUMER: &str = "consumer";
-
-/// Where a group is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub enum State {
-    /// Nobody is in it; it may still have offsets.
-    Empty,
-    /// Waiting for the members to join.
-    PreparingRebalance,
-    /// Waiting for the leader's assignment.
-    CompletingRebalance,
-    /// Every member knows, or can ask for, its assignment.
-    Stable,
-    /// Its coordinator is gone, and no other has taken over yet.
-    Dead,
-}
-
-impl State {
-    /// The name in Kafka's spelling.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Empty => "Empty",
-            Self::PreparingRebalance => "PreparingRebalance",
-            Self::CompletingRebalance => "CompletingRebalance",
-            Self::Stable => "Stable",
-            Self::Dead => "Dead",
-        }
-    }
-
-    fn can_rebalance(self) -> bool {
-        matches!(self, Self::Empty | Self::CompletingRebalance | Self::Stable)
-    }
-}
-
-/// Somebody who asks to join a group.
-#[derive(Debug, Clone)]
-pub struct Candidate<'a> {
-    /// The group.
-    pub group: &'a str,
-    /// Its member id; empty when it has none yet.
-    pub member_id: &'a str,
-    /// The id its user gave it, for a static member.
-    pub instance_id: Option<&'a str>,
-    /// Its client id.
-    pub client_id: &'a str,
-    /// Its address as Kafka writes it: `/127.0.0.1`.
-    pub client_host: &'a str,
-    /// For how long it may be silent.
-    pub session_timeout_ms: i32,
-    /// How long the others wait for it to join again.
-    pub rebalance_timeout_ms: i32,
-    /// The kind of its protocols, `consumer` for consumers.
-    pub protocol_type: &'a str,
-    /// The protocols it offers, best first.
-    pub protocols: Vec<Protocol>,
-    /// It understands that it is first told its id, and then joins with it (JoinGroup version 4).
-    pub knows_member_id_required: bool,
-    /// It understands that it leads without having to assign (JoinGroup version 9).
-    pub knows_skip_assignment: bool,
-}
-
-/// Who a request says it comes from.
-#[derive(Debug, Clone, Copy)]
-pub struct Claim<'a> {
-    /// Its member id; may be empty.
-    pub member_id: &'a str,
-    /// Its instance id, for a static member.
-    pub instance_id: Option<&'a str>,
-    /// The generation it believes to be in; negative for none.
-    pub generation: i32,
-}
-
-/// A member's request for its assignment; the leader's carries everybody's.
-#[derive(Debug, Clone)]
-pub struct SyncBy<'a> {
-    /// Who asks.
-    pub claim: Claim<'a>,
-    /// The protocol type it believes in; `None` before version 5.
-    pub protocol_type: Option<&'a str>,
-    /// The protocol it believes to be chosen; `None` before version 5.
-    pub protocol: Option<&'a str>,
-    /// Assignments by member id.
-    pub assignments: Vec<(String, Bytes)>,
-}
 
 /// What a group acts upon beside itself.
 pub(super) struct Env<'a> {
@@ -940,41 +859,11 @@ impl Classic {
     }
 }
 
-/// Somebody to be removed from a group.
-#[derive(Debug, Clone, Copy)]
-pub struct Leaver<'a> {
-    /// Its member id; empty to name it by its instance id alone.
-    pub member_id: &'a str,
-    /// Its instance id, for a static member.
-    pub instance_id: Option<&'a str>,
-}
-
 /// From when an offset's retention counts.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum RetentionStart {
     Commit,
     At(Time),
-}
-
-/// A group as others may see it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct GroupView {
-    /// Its id.
-    pub group_id: String,
-    /// Where it is in its life.
-    pub state: State,
-    /// The kind of its protocols; `None` for a group that only has offsets.
-    pub protocol_type: Option<String>,
-    /// The protocol chosen for this generation.
-    pub protocol: Option<String>,
-    /// How often it has been formed anew.
-    pub generation: i32,
-    /// The member that assigns.
-    pub leader: Option<String>,
-    /// Its members, in the order in which they joined.
-    pub members: Vec<MemberView>,
-    /// Member ids that were given out and have not come back yet.
-    pub pending_members: Vec<String>,
 }
 
 fn refuse_join(env: &mut Env<'_>, ticket: Ticket, code: ErrorCode, member_id: &str) {
@@ -992,31 +881,4 @@ fn new_member_id(rng: &mut impl rand::Rng, prefix: &str) -> String {
     let uuid = random & !(0xf << 76) & !(0x3 << 62) | (0x4 << 76) | (0x2 << 62);
     let hex = format!("{uuid:032x}");
     format!("{prefix}-{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
-}
-
-/// The topics in a consumer's subscription. Version 0 is the beginning of every version: the version, an array of
-/// strings and the user's data.
-fn topics_of_subscription(mut bytes: Bytes) -> Option<Vec<String>> {
-    let bytes = &mut bytes;
-    let _version = take(bytes, 2)?;
-    let count = usize::try_from(take_i32(bytes)?).ok()?;
-    // A topic takes two bytes at least, so this reserves nothing that is not there.
-    let mut topics = Vec::with_capacity(count.min(bytes.len() / 2));
-    for _ in 0..count {
-        let length = take(bytes, 2)?;
-        let length = usize::try_from(i16::from_be_bytes([length[0], length[1]])).ok()?;
-        topics.push(String::from_utf8_lossy(&take(bytes, length)?).into_owned());
-    }
-    if let Ok(length) = usize::try_from(take_i32(bytes)?) {
-        take(bytes, length)?;
-    }
-    Some(topics)
-}
-
-fn take_i32(bytes: &mut Bytes) -> Option<i32> {
-    take(bytes, 4)?.as_ref().try_into().ok().map(i32::from_be_bytes)
-}
-
-fn take(bytes: &mut Bytes, length: usize) -> Option<Bytes> {
-    (bytes.len() >= length).then(|| bytes.split_to(length))
 }

@@ -1,19 +1,11 @@
-//! A member of a classic group, and what it may ask of the group.
+//! A member of a classic group.
 
+use super::asked::Protocol;
+use super::view::MemberView;
 use crate::parked::Ticket;
 use bytes::Bytes;
-use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// A way of assigning partitions that a member offers, with the member's own data for it (its subscription).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Protocol {
-    /// The name members vote on, such as `range`.
-    pub name: String,
-    /// Opaque to the coordinator, except that a consumer's subscription starts with its topics.
-    pub metadata: Bytes,
-}
 
 /// One member. It exists from its first admitted join until it leaves, expires or is replaced.
 #[derive(Debug, Clone)]
@@ -67,27 +59,4 @@ impl Member {
             assignment: self.assignment.clone(),
         }
     }
-}
-
-/// A member as others may see it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct MemberView {
-    /// The id the coordinator gave it.
-    pub member_id: String,
-    /// The id its user gave it, which makes it a static member (KIP-345).
-    pub group_instance_id: Option<String>,
-    /// The client id of its first join.
-    pub client_id: String,
-    /// Where that join came from, as Kafka writes addresses: `/127.0.0.1`.
-    pub client_host: String,
-    /// Its data for the chosen protocol; empty unless the group is stable.
-    #[serde(serialize_with = "as_list")]
-    pub metadata: Bytes,
-    /// What the leader gave it, as it was sent.
-    #[serde(serialize_with = "as_list")]
-    pub assignment: Bytes,
-}
-
-fn as_list<S: serde::Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(bytes.iter())
 }

@@ -1,21 +1,23 @@
 //! Consumer groups: their members, their generations and the offsets they have committed.
 //!
-//! [`Groups`] holds the groups of the whole cluster; which broker coordinates a group is the caller's
-//! business. Nothing here waits: joins and syncs bring a [`Ticket`], and whenever one can be answered,
-//! at once or in a later call, the answer lies in [`Groups::take_answers`]. Time passes through [`Groups::expire`],
-//! which is due at [`Groups::next_deadline`].
+//! [`Groups`] holds the groups of the whole cluster; which broker coordinates a group is the caller's business. Nothing
+//! here waits: joins and syncs bring a ticket, and whenever one can be answered, at once or in a later call, the answer
+//! lies in [`Groups::take_answers`]. Time passes through [`Groups::expire`], which is due at [`Groups::next_deadline`].
 
+mod asked;
 mod classic;
 mod member;
 mod offsets;
+mod subscription;
 mod timers;
+mod view;
 
 #[cfg(test)]
 mod tests;
 
-pub use classic::{Candidate, Claim, GroupView, Leaver, State, SyncBy};
-pub use member::{MemberView, Protocol};
+pub use asked::{Candidate, Claim, Leaver, Protocol, SyncBy};
 pub use offsets::{Commit, CommittedOffset, NewOffset};
+pub use view::{GroupView, MemberView, State};
 
 use crate::error::{ErrorCode, Reject};
 use crate::parked::Ticket;
