@@ -23,6 +23,7 @@ pub(super) fn delete_topics(state: &mut State, _: Time, from: &Caller, request: 
     };
     let mut times: IndexMap<Option<String>, u32> = IndexMap::new();
     let named: Vec<_> = asked.into_iter().map(|topic| (name_in(state, &topic), topic)).collect();
+    let by_id: Vec<Uuid> = named.iter().map(|(_, topic)| topic.topic_id).filter(|id| !id.is_zero()).collect();
     for (name, _) in &named {
         *times.entry(name.clone()).or_default() += 1;
     }
@@ -32,7 +33,8 @@ pub(super) fn delete_topics(state: &mut State, _: Time, from: &Caller, request: 
             // A topic named twice, be it once by name and once by id, is refused once and stays.
             Some(count @ 2..) if name.is_some() => {
                 *count = 0;
-                responses.push(named_twice(state, name.unwrap_or_default()));
+                let by_id = by_id.iter().find(|id| state.topics.name_of(**id) == name.as_deref());
+                responses.push(named_twice(name.unwrap_or_default(), by_id.copied().unwrap_or(Uuid::ZERO)));
             }
             Some(0) => {}
             _ => {
@@ -51,8 +53,7 @@ fn name_in(state: &State, topic: &DeleteTopicState) -> Option<String> {
     }
 }
 
-fn named_twice(state: &State, name: String) -> DeletableTopicResult {
-    let topic_id = state.topics.get(&name).map_or(Uuid::ZERO, |topic| topic.id);
+fn named_twice(name: String, topic_id: Uuid) -> DeletableTopicResult {
     DeletableTopicResult {
         name: Some(Str::from(name)),
         topic_id,

@@ -28,10 +28,7 @@ pub(super) fn describe_topic_partitions(
     request: DescribeTopicPartitionsRequest,
 ) -> Answer {
     let (first_topic, first_partition) = match &request.cursor {
-        Some(cursor) if cursor.partition_index < 0 => {
-            return Answer::Close(format!("DescribeTopicPartitions from partition {}", cursor.partition_index));
-        }
-        Some(cursor) => (cursor.topic_name.as_str(), cursor.partition_index as usize),
+        Some(cursor) => (cursor.topic_name.as_str(), cursor.partition_index),
         None => ("", 0),
     };
     let everything = request.topics.is_empty();
@@ -40,15 +37,16 @@ pub(super) fn describe_topic_partitions(
     } else {
         request.topics.iter().map(|topic| topic.name.to_string()).collect()
     };
-    let stray = request.cursor.as_ref().filter(|cursor| !everything && !names.contains(cursor.topic_name.as_str()));
-    if stray.is_some() {
+    // A cursor must point at a partition of a topic asked for.
+    let stray = !everything && request.cursor.is_some() && !names.contains(first_topic);
+    let Some(first_partition) = usize::try_from(first_partition).ok().filter(|_| !stray) else {
         let topics = request.topics.into_iter().map(|topic| DescribeTopicPartitionsResponseTopic {
             error_code: ErrorCode::InvalidRequest.code(),
             name: Some(topic.name),
             ..Default::default()
         });
         return Answer::now(DescribeTopicPartitionsResponse { topics: topics.collect(), ..Default::default() });
-    }
+    };
     let mut left = request.response_partition_limit.clamp(1, PAGE_MAX) as usize;
     let mut rows = Vec::new();
     let mut next_cursor = None;
@@ -91,7 +89,12 @@ fn missing(name: &str) -> DescribeTopicPartitionsResponseTopic {
         Ok(()) => ErrorCode::UnknownTopicOrPartition,
         Err(reject) => reject.code,
     };
-    DescribeTopicPartitionsResponseTopic { error_code: code.code(), name: Some(Str::from(name)), ..Default::default() }
+    DescribeTopicPartitionsResponseTopic {
+        error_code: code.code(),
+        name: Some(Str::from(name)),
+        topic_authorized_operations: TOPIC_OPERATIONS,
+        ..Default::default()
+    }
 }
 
 fn row(state: &State, index: i32, partition: &Partition) -> DescribeTopicPartitionsResponsePartition {

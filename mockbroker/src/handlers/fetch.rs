@@ -29,6 +29,8 @@ pub(crate) struct WaitingFetch {
     min_bytes: u64,
     max_bytes: usize,
     committed_only: bool,
+    /// Whether it has been parked: then the log answers, where before the request itself was judged.
+    waited: bool,
     context: Context,
     wanted: Vec<(FetchKey, Wanted)>,
 }
@@ -56,6 +58,7 @@ pub(super) fn fetch(state: &mut State, now: Time, from: &Caller, request: FetchR
         min_bytes: u64::try_from(request.min_bytes).unwrap_or(0),
         max_bytes: usize::try_from(request.max_bytes).unwrap_or(0).min(limit),
         committed_only: request.isolation_level == 1,
+        waited: false,
         context,
         wanted,
     };
@@ -66,7 +69,7 @@ pub(super) fn fetch(state: &mut State, now: Time, from: &Caller, request: FetchR
     Answer::Park {
         deadline: Some(now + millis(request.max_wait_ms)),
         partitions: waiting.wanted.iter().filter_map(|(key, _)| partition_name(state, by_id, key)).collect(),
-        waiting: super::Waiting::Fetch(waiting),
+        waiting: super::Waiting::Fetch(WaitingFetch { waited: true, ..waiting }),
     }
 }
 
@@ -220,6 +223,10 @@ fn empty_row(partition_index: i32, error_code: i16) -> PartitionData {
 
 fn refused(state: &State, fetch: &WaitingFetch, key: &FetchKey, reject: &Reject) -> PartitionData {
     let mut row = empty_row(key.index, reject.code.code());
+    // Kafka lists no aborted transactions where the log refused, and an empty list where there was no log to ask.
+    if fetch.waited || !matches!(reject.code, ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId) {
+        row.aborted_transactions = fetch.committed_only.then(Vec::new);
+    }
     let moved = matches!(reject.code, ErrorCode::NotLeaderOrFollower | ErrorCode::FencedLeaderEpoch);
     if moved
         && fetch.version >= 16

@@ -107,11 +107,13 @@ struct Refusal {
     reject: Reject,
     log_start_offset: i64,
     records: Vec<(i32, &'static str)>,
+    /// Whether the client is told in words: Kafka does for single records and for bytes that are no batch.
+    explained: bool,
 }
 
 impl From<Reject> for Refusal {
     fn from(reject: Reject) -> Self {
-        Self { reject, log_start_offset: -1, records: Vec::new() }
+        Self { reject, log_start_offset: -1, records: Vec::new(), explained: false }
     }
 }
 
@@ -129,7 +131,10 @@ fn append_one(
     topic: &str,
     data: PartitionProduceData,
 ) -> Result<Appended, Refusal> {
-    let bytes = one_batch(from.version, data.records.unwrap_or_default())?;
+    let bytes = one_batch(from.version, data.records.unwrap_or_default()).map_err(|reject| {
+        let explained = reject.code == ErrorCode::CorruptMessage;
+        Refusal { explained, ..reject.into() }
+    })?;
     if !matches!(acks, -1..=1) {
         return Err(ErrorCode::InvalidRequiredAcks.into());
     }
@@ -156,11 +161,8 @@ fn append_one(
     })?;
     let checked =
         check_records(now, &header, &bytes, &settings).map_err(|refusal| Refusal { log_start_offset, ..refusal })?;
-    let admission = partition.producers.admit(&header).map_err(|reject| Refusal {
-        reject,
-        log_start_offset,
-        records: Vec::new(),
-    })?;
+    let admission =
+        partition.producers.admit(&header).map_err(|reject| Refusal { log_start_offset, ..reject.into() })?;
     if let Admission::Duplicate(stored) = admission {
         return Ok(Appended {
             base_offset: stored.base_offset,
@@ -281,7 +283,7 @@ fn check_records(now: Time, header: &BatchHeader, bytes: &Bytes, settings: &Topi
     })?;
     if !rejected.is_empty() {
         let reject = Reject::new(code, format!("{} of {} records are refused", rejected.len(), header.records_count));
-        return Err(Refusal { reject, log_start_offset: -1, records: rejected });
+        return Err(Refusal { records: rejected, explained: true, ..reject.into() });
     }
     let stored = match target_codec(settings.compression) {
         Some(target) if target != source => recompress(header, bytes, target).map_err(corrupt)?,
@@ -331,8 +333,7 @@ fn refused(index: i32, refusal: Refusal) -> PartitionProduceResponse {
         error_code: refusal.reject.code.code(),
         base_offset: -1,
         log_start_offset: refusal.log_start_offset,
-        // Kafka explains itself only where it names records.
-        error_message: if records.is_empty() { None } else { message(&refusal.reject) },
+        error_message: if refusal.explained { message(&refusal.reject) } else { None },
         record_errors: records,
         ..Default::default()
     }

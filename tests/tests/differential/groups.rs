@@ -312,7 +312,6 @@ pub(crate) fn describe_groups(stage: &mut Stage) {
     }
     stage.ask("both", 6, &describe(&[&group, &unknown]));
     stage.ask("one twice", 6, &describe(&[&group, &group]));
-    stage.ask("an empty name", 5, &describe(&[&text("").into()]));
     stage.ask("none", 5, &describe(&[]));
     let operations = describe(&[&group]).with_include_authorized_operations(true);
     stage.ask("authorised operations", 5, &operations);
@@ -358,7 +357,6 @@ pub(crate) fn delete_groups(stage: &mut Stage) {
         stage.ask(&format!("described, after version {version}"), 6, &describe(&[&group]));
     }
     stage.ask("an unknown group", 2, &delete(&[&stage.group("unknown")]));
-    stage.ask("an empty name", 2, &delete(&[&text("").into()]));
     stage.ask("none", 2, &delete(&[]));
     let twice = stage.group("twice");
     stage.ask("the same twice", 2, &delete(&[&twice, &twice]));
