@@ -17,3 +17,8 @@ pub mod raw;
 pub mod runtime;
 pub mod target;
 pub mod tree;
+
+/// The README's examples, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
