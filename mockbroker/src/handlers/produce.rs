@@ -15,25 +15,30 @@ use crate::state::topics;
 use crate::time::Time;
 use crate::wire::batch::{self, BatchBuilder, BatchError, BatchHeader, TimestampType};
 use crate::wire::compression::Codec;
-use crate::wire::generated::produce_request::{PartitionProduceData, ProduceRequest};
+use crate::wire::generated::produce_request::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use crate::wire::generated::produce_response::{
     BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, ProduceResponse,
     TopicProduceResponse,
 };
 use crate::wire::{Records, Str};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use std::collections::BTreeSet;
 
 /// The client id that may write to internal topics, as in Kafka.
 const ADMIN_CLIENT: &str = "__admin_client";
 /// The first version whose clients know Zstandard.
 const ZSTD_FROM: i16 = 7;
+/// From this size on a frame has memory of its own; see [`Session::read_buffer`](crate::session::Session::read_buffer).
+const KEPT_BYTES_MIN: usize = 64 * 1024;
 
 pub(super) fn produce(state: &mut State, now: Time, from: &Caller, request: ProduceRequest) -> Answer {
     let mut refusals = Vec::new();
     let mut leaders = BTreeSet::new();
     let mut responses = Vec::with_capacity(request.topic_data.len());
+    let alone = matches!(&request.topic_data[..], [topic] if topic.partition_data.len() == 1);
     for topic in request.topic_data {
+        // A name that shares the frame's memory would keep the log from taking it over.
+        let topic = TopicProduceData { name: topic.name.detached(), ..topic };
         let name = named_topic(state, from.version >= 13, topic.topic_id, &topic.name);
         let mut rows = Vec::with_capacity(topic.partition_data.len());
         for partition in topic.partition_data {
@@ -41,7 +46,7 @@ pub(super) fn produce(state: &mut State, now: Time, from: &Caller, request: Prod
             let appended = name
                 .clone()
                 .map_err(Refusal::from)
-                .and_then(|name| append_one(state, now, from, request.acks, &name, partition));
+                .and_then(|name| append_one(state, now, from, request.acks, &name, partition, alone));
             rows.push(match appended {
                 Ok(appended) => accepted(index, appended),
                 Err(refusal) => {
@@ -107,6 +112,7 @@ fn append_one(
     acks: i16,
     topic: &str,
     data: PartitionProduceData,
+    alone: bool,
 ) -> Result<Appended, Refusal> {
     let bytes = one_batch(from.version, data.records.unwrap_or_default())?;
     if !matches!(acks, -1..=1) {
@@ -130,7 +136,7 @@ fn append_one(
     let header = check_batch(&bytes, &settings)?;
     let log_start_offset = partition.log.start_offset();
     let checked =
-        check_records(now, &header, &bytes, &settings).map_err(|refusal| Refusal { log_start_offset, ..refusal })?;
+        check_records(now, &header, bytes, &settings).map_err(|refusal| Refusal { log_start_offset, ..refusal })?;
     let admission = partition.producers.admit(&header).map_err(|reject| Refusal {
         reject,
         log_start_offset,
@@ -144,7 +150,7 @@ fn append_one(
         });
     }
     let append_time = (settings.timestamp_type == TimestampType::LogAppendTime).then(|| now.as_millis());
-    let stored = partition.log.append(&checked, partition.leader_epoch, append_time).clone();
+    let stored = partition.log.append(writable(checked, alone), partition.leader_epoch, append_time).clone();
     partition.producers.remember(&stored, now);
     let end_offset = partition.log.end_offset();
     partition.log.advance_high_watermark(end_offset);
@@ -217,7 +223,7 @@ fn corrupt(error: BatchError) -> Reject {
 }
 
 /// What is checked record by record, and the bytes to store (`LogValidator`).
-fn check_records(now: Time, header: &BatchHeader, bytes: &Bytes, settings: &TopicSettings) -> Result<Bytes, Refusal> {
+fn check_records(now: Time, header: &BatchHeader, bytes: Bytes, settings: &TopicSettings) -> Result<Bytes, Refusal> {
     let invalid = |what: String| Reject::new(ErrorCode::InvalidRecord, what);
     let range = i64::from(header.last_offset_delta) + 1;
     if range <= 0 || header.records_count <= 0 || range != i64::from(header.records_count) {
@@ -234,7 +240,7 @@ fn check_records(now: Time, header: &BatchHeader, bytes: &Bytes, settings: &Topi
     let mut rejected = Vec::new();
     let mut code = ErrorCode::InvalidRecord;
     let now_ms = now.as_millis();
-    batch::scan(header, bytes, |record| {
+    batch::scan(header, &bytes, |record| {
         if settings.cleanup_compact && !record.has_key {
             rejected.push((record.offset_delta, "a compacted topic needs a key"));
         }
@@ -253,8 +259,19 @@ fn check_records(now: Time, header: &BatchHeader, bytes: &Bytes, settings: &Topi
         return Err(Refusal { reject, log_start_offset: -1, records: rejected });
     }
     match target_codec(settings.compression) {
-        Some(target) if target != source => recompress(header, bytes, target).map_err(|error| corrupt(error).into()),
-        _ => Ok(bytes.clone()),
+        Some(target) if target != source => recompress(header, &bytes, target).map_err(|error| corrupt(error).into()),
+        _ => Ok(bytes),
+    }
+}
+
+/// The batch in memory that can be stamped and kept: its frame's own, when the frame holds nothing else and was long
+/// enough to get memory of its own; otherwise a copy, lest a small batch keeps a large buffer alive.
+fn writable(batch: Bytes, alone: bool) -> BytesMut {
+    if alone && batch.len() >= KEPT_BYTES_MIN {
+        // Shared after all when something else of the request is still in use: then `from` copies.
+        BytesMut::from(batch)
+    } else {
+        BytesMut::from(&batch[..])
     }
 }
 
