@@ -8,14 +8,18 @@ use std::time::{Duration, Instant};
 fn cluster_start(c: &mut Criterion) {
     let mut group = c.benchmark_group("cluster_start");
     for brokers in [1, 3] {
-        group.bench_with_input(BenchmarkId::new("rehearsal", brokers), &brokers, |b, &brokers| {
+        group.bench_with_input(BenchmarkId::new("rehearsal", named(brokers)), &brokers, |b, &brokers| {
             b.iter_custom(|count| (0..count).map(|_| start(brokers)).sum());
         });
-        group.bench_with_input(BenchmarkId::new("rehearsal-and-stop", brokers), &brokers, |b, &brokers| {
+        group.bench_with_input(BenchmarkId::new("rehearsal-and-stop", named(brokers)), &brokers, |b, &brokers| {
             b.iter(|| cluster(brokers));
         });
     }
     group.finish();
+}
+
+fn named(brokers: i32) -> String {
+    if brokers == 1 { "1 broker".to_owned() } else { format!("{brokers} brokers") }
 }
 
 /// Stopping is not timed, but happens before the next start, so that no two clusters live at once.

@@ -6,9 +6,11 @@
 
 mod load;
 mod peer;
+mod raw;
 
 pub use load::{Consumer, Producer, RECORD_BYTES, first_record_through_a_group};
 pub use peer::{Peer, Topic};
+pub use raw::{Frames, RawClient};
 
 /// Partitions of every topic that is measured.
 pub const PARTITIONS: i32 = 6;

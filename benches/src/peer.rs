@@ -47,10 +47,7 @@ impl Peer {
     /// When one of them cannot be started or reached.
     pub fn all() -> Result<Vec<Self>> {
         let mut peers = vec![Self::rehearsal()?];
-        match std::env::var(BOOTSTRAP) {
-            Ok(bootstrap) => peers.push(Self::apache_kafka(bootstrap)?),
-            Err(_) => announce(&format!("Apache Kafka is left out: {BOOTSTRAP} names none")),
-        }
+        peers.extend(Self::running_apache_kafka()?);
         peers.push(Self::librdkafka_mock()?);
         Ok(peers)
     }
@@ -66,15 +63,19 @@ impl Peer {
         Ok(Self { name: "rehearsal", bootstrap, topics, _cluster: Some(cluster) })
     }
 
-    /// A running Apache Kafka.
+    /// The Apache Kafka that `REHEARSAL_BOOTSTRAP` names, if it does.
     ///
     /// # Errors
     /// When it does not answer.
-    pub fn apache_kafka(bootstrap: String) -> Result<Self> {
+    pub fn running_apache_kafka() -> Result<Option<Self>> {
+        let Ok(bootstrap) = std::env::var(BOOTSTRAP) else {
+            announce(&format!("Apache Kafka is left out: {BOOTSTRAP} names none"));
+            return Ok(None);
+        };
         let topics = Topics::ByAdmin(Box::new(Admin::connect(&bootstrap)?));
         let peer = Self { name: "apache-kafka", bootstrap, topics, _cluster: None };
         peer.fresh_topic().with_context(|| format!("Apache Kafka at {}", peer.bootstrap))?;
-        Ok(peer)
+        Ok(Some(peer))
     }
 
     /// The mock cluster that comes with librdkafka, served from this process too.

@@ -7,17 +7,23 @@ use crate::error::Violation;
 use crate::handlers;
 use crate::wire::{ApiKey, Reader, Request, Response, Str, generated::api_versions_request::ApiVersionsRequest};
 use crate::wire::{read_request_header, response_frame};
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::buf::Limit;
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 /// Bytes of a frame's length field.
 const LENGTH_LEN: usize = 4;
-/// What is made room for at once; a frame that claims more gets it as its bytes arrive.
+/// What is made room for at once; a frame that claims more gets it as its bytes arrive. A longer frame gets memory of
+/// its own, so that the log can keep it instead of a copy.
 const RESERVE_STEP: usize = 64 * 1024;
+/// How many times what has arrived of a long frame is made room for; each time, what has arrived is copied.
+const RESERVE_GROWTH: usize = 4;
 
 /// One connection's state between bytes.
 #[derive(Debug)]
 pub struct Session {
     received: BytesMut,
+    /// `received` holds one long frame, or its beginning, and has no room for more than that.
+    holds_long_frame: bool,
     in_hand: Option<InHand>,
     frame_bytes_max: usize,
 }
@@ -42,15 +48,20 @@ struct InHand {
 impl Session {
     /// A fresh connection that accepts frames up to `frame_bytes_max` (`socket.request.max.bytes`).
     pub fn new(frame_bytes_max: usize) -> Self {
-        Self { received: BytesMut::new(), in_hand: None, frame_bytes_max }
+        Self { received: BytesMut::new(), holds_long_frame: false, in_hand: None, frame_bytes_max }
     }
 
     /// Where the driver reads into. Room is made for a little more than has arrived, never for what a frame claims.
-    pub fn read_buffer(&mut self) -> &mut BytesMut {
-        if self.received.capacity() - self.received.len() < RESERVE_STEP / 4 {
-            self.received.reserve(RESERVE_STEP.max(self.received.len().min(self.frame_bytes_max)));
+    pub fn read_buffer(&mut self) -> Limit<&mut BytesMut> {
+        match self.frame_len() {
+            Ok(Some(length)) if LENGTH_LEN + length > self.received.len().max(RESERVE_STEP) => {
+                self.make_room_for_long_frame(LENGTH_LEN + length);
+            }
+            _ if self.room() < RESERVE_STEP / 4 => self.received.reserve(RESERVE_STEP),
+            _ => {}
         }
-        &mut self.received
+        let room = self.room();
+        (&mut self.received).limit(room)
     }
 
     /// Bytes that arrived, for drivers that do not read into [`Session::read_buffer`].
@@ -81,8 +92,8 @@ impl Session {
         if self.received.len() < LENGTH_LEN + length {
             return Ok(None);
         }
-        self.received.advance(LENGTH_LEN);
-        let frame = self.received.split_to(length).freeze();
+        let mut frame = self.take(LENGTH_LEN + length);
+        frame.advance(LENGTH_LEN);
         let (in_hand, incoming) = decode(frame)?;
         self.in_hand = Some(in_hand);
         Ok(Some(incoming))
@@ -102,6 +113,28 @@ impl Session {
             Some(response) => response_frame(in_hand.correlation_id, response, in_hand.version)
                 .map_err(|error| Violation::new(format!("cannot write the answer: {error}"))),
         }
+    }
+
+    fn room(&self) -> usize {
+        self.received.capacity() - self.received.len()
+    }
+
+    fn make_room_for_long_frame(&mut self, total: usize) {
+        if self.holds_long_frame && self.room() > 0 {
+            return;
+        }
+        let justified = RESERVE_STEP.max(self.received.len() * RESERVE_GROWTH);
+        let mut roomier = BytesMut::with_capacity(total.min(justified));
+        roomier.extend_from_slice(&self.received);
+        self.received = roomier;
+        self.holds_long_frame = true;
+    }
+
+    /// The first bytes received; a long frame takes its memory along.
+    fn take(&mut self, length: usize) -> Bytes {
+        let alone = std::mem::take(&mut self.holds_long_frame) && self.received.len() == length;
+        let taken = if alone { std::mem::take(&mut self.received) } else { self.received.split_to(length) };
+        taken.freeze()
     }
 
     fn frame_len(&self) -> Result<Option<usize>, Violation> {
@@ -190,6 +223,26 @@ mod tests {
             assert!(session.next_request().is_err(), "{length}");
             assert!(session.received.capacity() < 2 * RESERVE_STEP);
         }
+    }
+
+    #[test]
+    fn a_long_frame_owns_exactly_its_memory() {
+        let total = 10 * RESERVE_STEP + 1;
+        let mut arriving = (total as i32 - LENGTH_LEN as i32).to_be_bytes().to_vec();
+        arriving.resize(total + 7, 0);
+        let mut arriving = &arriving[..];
+        let mut session = Session::new(total);
+        while session.received.len() < total {
+            let arrived = session.received.len();
+            let mut buffer = session.read_buffer();
+            let some = buffer.remaining_mut().min(arriving.remaining()).min(30_000);
+            buffer.put(arriving.copy_to_bytes(some));
+            let justified = RESERVE_STEP.max(arrived * RESERVE_GROWTH);
+            assert!(session.received.capacity() <= justified, "{arrived} bytes arrived");
+        }
+        assert_eq!(arriving.remaining(), 7, "the next frame's bytes stay in the socket");
+        let frame = session.take(total);
+        assert_eq!(frame.try_into_mut().map(|frame| frame.capacity()), Ok(total));
     }
 
     #[test]

@@ -75,7 +75,7 @@ fn read_one(folder: &Path) -> Result<(String, Measured)> {
     let group = benchmark["group_id"].as_str().context("no group")?;
     let passes: Vec<f64> = numbers(&sample["times"]).zip(numbers(&sample["iters"])).map(|(t, n)| t / n).collect();
     let question = match benchmark["value_str"].as_str() {
-        Some(brokers) => format!("{group}, brokers: {brokers}"),
+        Some(variant) => format!("{group}, {variant}"),
         None => group.to_owned(),
     };
     let measured = Measured {

@@ -15,13 +15,13 @@ use crate::state::topics;
 use crate::time::Time;
 use crate::wire::batch::{self, BatchBuilder, BatchError, BatchHeader, TimestampType};
 use crate::wire::compression::Codec;
-use crate::wire::generated::produce_request::{PartitionProduceData, ProduceRequest};
+use crate::wire::generated::produce_request::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use crate::wire::generated::produce_response::{
     BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, ProduceResponse,
     TopicProduceResponse,
 };
 use crate::wire::{Records, Str};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use indexmap::IndexMap;
 use std::collections::BTreeSet;
 use tracing::debug;
@@ -30,13 +30,18 @@ use tracing::debug;
 const ADMIN_CLIENT: &str = "__admin_client";
 /// The first version whose clients know Zstandard.
 const ZSTD_FROM: i16 = 7;
+/// From this size on a frame has memory of its own; see [`Session::read_buffer`](crate::session::Session::read_buffer).
+const KEPT_BYTES_MIN: usize = 64 * 1024;
 
 pub(super) fn produce(state: &mut State, now: Time, from: &Caller, request: ProduceRequest) -> Answer {
     let forbidden = transactional_records_need_an_id(&request);
     let mut refusals = Vec::new();
     let mut leaders = BTreeSet::new();
     let mut responses = Vec::with_capacity(request.topic_data.len());
+    let alone = matches!(&request.topic_data[..], [topic] if topic.partition_data.len() == 1);
     for topic in request.topic_data {
+        // A name that shares the frame's memory would keep the log from taking it over.
+        let topic = TopicProduceData { name: topic.name.detached(), ..topic };
         let name = named_topic(state, from.version >= 13, topic.topic_id, &topic.name);
         let mut rows = Vec::new();
         // Of a partition named twice Kafka takes the last.
@@ -48,7 +53,7 @@ pub(super) fn produce(state: &mut State, now: Time, from: &Caller, request: Prod
                 .clone()
                 .map_err(Refusal::from)
                 .and_then(|name| forbidden.clone().map(|()| name).map_err(Refusal::from))
-                .and_then(|name| append_one(state, now, from, request.acks, &name, partition));
+                .and_then(|name| append_one(state, now, from, request.acks, &name, partition, alone));
             rows.push(match appended {
                 Ok(appended) => accepted(index, appended),
                 Err(refusal) => {
@@ -130,6 +135,7 @@ fn append_one(
     acks: i16,
     topic: &str,
     data: PartitionProduceData,
+    alone: bool,
 ) -> Result<Appended, Refusal> {
     let bytes = one_batch(from.version, data.records.unwrap_or_default()).map_err(|reject| {
         let explained = reject.code == ErrorCode::CorruptMessage;
@@ -160,7 +166,7 @@ fn append_one(
         Refusal { log_start_offset: known, ..reject.into() }
     })?;
     let checked =
-        check_records(now, &header, &bytes, &settings).map_err(|refusal| Refusal { log_start_offset, ..refusal })?;
+        check_records(now, &header, bytes, &settings).map_err(|refusal| Refusal { log_start_offset, ..refusal })?;
     let admission =
         partition.producers.admit(&header).map_err(|reject| Refusal { log_start_offset, ..reject.into() })?;
     if let Admission::Duplicate(stored) = admission {
@@ -171,7 +177,7 @@ fn append_one(
         });
     }
     let append_time = (settings.timestamp_type == TimestampType::LogAppendTime).then(|| now.as_millis());
-    let stored = partition.log.append(&checked, partition.leader_epoch, append_time).clone();
+    let stored = partition.log.append(writable(checked, alone), partition.leader_epoch, append_time).clone();
     partition.producers.remember(&stored, now);
     let end_offset = partition.log.end_offset();
     partition.log.advance_high_watermark(end_offset);
@@ -244,7 +250,7 @@ fn corrupt(error: BatchError) -> Reject {
 }
 
 /// What is checked record by record, and the bytes to store (`LogValidator`).
-fn check_records(now: Time, header: &BatchHeader, bytes: &Bytes, settings: &TopicSettings) -> Result<Bytes, Refusal> {
+fn check_records(now: Time, header: &BatchHeader, bytes: Bytes, settings: &TopicSettings) -> Result<Bytes, Refusal> {
     let invalid = |what: String| Reject::new(ErrorCode::InvalidRecord, what);
     let range = i64::from(header.last_offset_delta) + 1;
     if range <= 0 || header.records_count <= 0 || range != i64::from(header.records_count) {
@@ -263,7 +269,7 @@ fn check_records(now: Time, header: &BatchHeader, bytes: &Bytes, settings: &Topi
     let mut rejected = Vec::new();
     let mut code = ErrorCode::InvalidRecord;
     let now_ms = now.as_millis();
-    batch::scan(header, bytes, |record| {
+    batch::scan(header, &bytes, |record| {
         max_timestamp = max_timestamp.max(record.timestamp);
         if settings.cleanup_compact && !record.has_key {
             rejected.push((record.offset_delta, "a compacted topic needs a key"));
@@ -286,14 +292,25 @@ fn check_records(now: Time, header: &BatchHeader, bytes: &Bytes, settings: &Topi
         return Err(Refusal { records: rejected, explained: true, ..reject.into() });
     }
     let stored = match target_codec(settings.compression) {
-        Some(target) if target != source => recompress(header, bytes, target).map_err(corrupt)?,
-        _ => bytes.clone(),
+        Some(target) if target != source => recompress(header, &bytes, target).map_err(corrupt)?,
+        _ => bytes,
     };
     let lies = header.max_timestamp != max_timestamp || header.timestamp_type() != TimestampType::CreateTime;
     if settings.timestamp_type == TimestampType::CreateTime && lies {
         return Ok(batch::with_create_time(&stored, max_timestamp));
     }
     Ok(stored)
+}
+
+/// The batch in memory that can be stamped and kept: its frame's own, when the frame holds nothing else and was long
+/// enough to get memory of its own; otherwise a copy, lest a small batch keeps a large buffer alive.
+fn writable(batch: Bytes, alone: bool) -> BytesMut {
+    if alone && batch.len() >= KEPT_BYTES_MIN {
+        // Shared after all when something else of the request is still in use: then `from` copies.
+        BytesMut::from(batch)
+    } else {
+        BytesMut::from(&batch[..])
+    }
 }
 
 fn target_codec(compression: Compression) -> Option<Codec> {

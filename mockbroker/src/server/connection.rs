@@ -84,7 +84,7 @@ impl Conversation<'_> {
         tokio::select! {
             biased;
             delivery = self.mailbox.recv() => Err(closed(delivery)),
-            read = self.reader.read_buf(self.session.read_buffer()) => at_least_one(read),
+            read = read(&mut self.reader, &mut self.session) => at_least_one(read),
         }
     }
 
@@ -98,10 +98,14 @@ impl Conversation<'_> {
                     Some(Delivery::Answer(response)) => return Ok(response),
                     other => return Err(closed(other)),
                 },
-                read = self.reader.read_buf(self.session.read_buffer()), if wants_bytes => at_least_one(read)?,
+                read = read(&mut self.reader, &mut self.session), if wants_bytes => at_least_one(read)?,
             }
         }
     }
+}
+
+async fn read(reader: &mut ReadHalf<'_>, session: &mut Session) -> io::Result<usize> {
+    reader.read_buf(&mut session.read_buffer()).await
 }
 
 fn closed(delivery: Option<Delivery>) -> Ended {
@@ -117,37 +121,43 @@ fn at_least_one(read: io::Result<usize>) -> Result<(), Ended> {
 }
 
 /// An answer in pieces, written with one system call where the system can.
-struct Chunks(VecDeque<Bytes>);
+struct Chunks {
+    chunks: VecDeque<Bytes>,
+    remaining: usize,
+}
 
 impl From<Vec<Bytes>> for Chunks {
     fn from(chunks: Vec<Bytes>) -> Self {
-        Self(chunks.into_iter().filter(|chunk| !chunk.is_empty()).collect())
+        let chunks: VecDeque<_> = chunks.into_iter().filter(|chunk| !chunk.is_empty()).collect();
+        let remaining = chunks.iter().map(Bytes::len).sum();
+        Self { chunks, remaining }
     }
 }
 
 impl Buf for Chunks {
     fn remaining(&self) -> usize {
-        self.0.iter().map(Bytes::len).sum()
+        self.remaining
     }
 
     fn chunk(&self) -> &[u8] {
-        self.0.front().map_or(&[], |chunk| chunk)
+        self.chunks.front().map_or(&[], |chunk| chunk)
     }
 
     fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
-        let filled = slices.iter_mut().zip(&self.0).map(|(slice, chunk)| *slice = IoSlice::new(chunk));
+        let filled = slices.iter_mut().zip(&self.chunks).map(|(slice, chunk)| *slice = IoSlice::new(chunk));
         filled.count()
     }
 
     fn advance(&mut self, mut count: usize) {
-        while let Some(front) = self.0.front_mut() {
+        assert!(count <= self.remaining, "advanced past the end of an answer");
+        self.remaining -= count;
+        while let Some(front) = self.chunks.front_mut() {
             if count < front.len() {
                 front.advance(count);
                 return;
             }
             count -= front.len();
-            self.0.pop_front();
+            self.chunks.pop_front();
         }
-        assert_eq!(count, 0, "advanced past the end of an answer");
     }
 }

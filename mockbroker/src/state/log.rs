@@ -4,7 +4,7 @@
 //! fetch read" costs two binary searches and a fetch shares the stored bytes instead of copying them.
 
 use crate::wire::batch::{self, BatchHeader, TimestampType};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
 
 /// A partition's batches and the offsets that matter.
@@ -92,8 +92,9 @@ impl Log {
 
     /// Appends a checked batch, stamping offset and epoch; `append_time_ms` when the topic keeps the broker's clock.
     /// Returns the header as stored. The high watermark moves when replicas have it: see [`Log::advance_high_watermark`].
-    pub fn append(&mut self, bytes: &[u8], leader_epoch: i32, append_time_ms: Option<i64>) -> &BatchHeader {
-        let mut stored = batch::stamped(bytes, self.end_offset, leader_epoch);
+    pub fn append(&mut self, batch: BytesMut, leader_epoch: i32, append_time_ms: Option<i64>) -> &BatchHeader {
+        let mut stored = batch;
+        batch::stamp(&mut stored, self.end_offset, leader_epoch);
         if let Some(now_ms) = append_time_ms {
             batch::stamp_append_time(&mut stored, now_ms);
         }
@@ -102,7 +103,7 @@ impl Log {
         self.end_offset = header.last_offset() + 1;
         let position = self.end_position;
         self.end_position += stored.len() as u64;
-        self.batches.push_back(StoredBatch { header, bytes: stored.into(), position });
+        self.batches.push_back(StoredBatch { header, bytes: stored.freeze(), position });
         &self.batches.back().expect("just pushed").header
     }
 
@@ -269,7 +270,7 @@ mod tests {
         for timestamps in batches {
             let builder =
                 timestamps.iter().fold(BatchBuilder::new(), |batch, at| batch.record(*at, None, Some(b"value")));
-            log.append(&builder.build().expect("a batch"), 0, None);
+            log.append(builder.build().expect("a batch").into(), 0, None);
         }
         log.advance_high_watermark(log.end_offset());
         log
@@ -317,7 +318,7 @@ mod tests {
         let mut log = log_with(&[&[1], &[2]]);
         log.begin_epoch(3);
         let bytes = BatchBuilder::new().record(1, None, None).build().expect("a batch");
-        log.append(&bytes, 3, None);
+        log.append(bytes.into(), 3, None);
         let epochs = log.epochs();
         assert_eq!(epochs.end_offset_for(0, 3), Some((0, 2)));
         assert_eq!(epochs.end_offset_for(2, 3), Some((0, 2)), "an epoch between two belongs to the one before");

@@ -179,12 +179,10 @@ pub fn check_crc(header: &BatchHeader, bytes: &[u8]) -> Result<(), BatchError> {
     if computed == header.crc { Ok(()) } else { Err(BatchError::Crc { stored: header.crc, computed }) }
 }
 
-/// A copy of the batch with the broker's fields stamped in; the checksum does not cover them.
-pub fn stamped(bytes: &[u8], base_offset: i64, leader_epoch: i32) -> Vec<u8> {
-    let mut batch = bytes.to_vec();
+/// Writes the broker's fields into a batch; the checksum does not cover them.
+pub fn stamp(batch: &mut [u8], base_offset: i64, leader_epoch: i32) {
     batch[0..8].copy_from_slice(&base_offset.to_be_bytes());
     batch[12..16].copy_from_slice(&leader_epoch.to_be_bytes());
-    batch
 }
 
 /// Rewrites attributes and maximum timestamp of a batch to log-append time, and its checksum with them.
@@ -259,8 +257,8 @@ pub fn records(bytes: &Bytes) -> Result<Vec<Record>, BatchError> {
         let mut headers = Vec::new();
         let mut cursor = Cursor { bytes: &body, at: record.headers_at };
         for _ in 0..record.headers_count {
-            let name = cursor.nullable()?.ok_or_else(|| malformed("null header key"))?;
-            let value = cursor.nullable()?;
+            let name = cursor.nullable().and_then(|name| name.ok_or("null header key")).map_err(malformed)?;
+            let value = cursor.nullable().map_err(malformed)?;
             headers.push((body.slice(name), value.map(|value| body.slice(value))));
         }
         out.push(Record {
@@ -293,7 +291,7 @@ fn each_record(
     let append_time = (header.timestamp_type() == TimestampType::LogAppendTime).then_some(header.max_timestamp);
     let mut cursor = Cursor { bytes: body, at: 0 };
     for _ in 0..header.records_count.max(0) {
-        see(cursor.record(header.base_timestamp, append_time)?)?;
+        see(cursor.record(header.base_timestamp, append_time).map_err(malformed)?)?;
     }
     if cursor.at == body.len() { Ok(()) } else { Err(malformed("bytes left over after the last record")) }
 }
@@ -312,16 +310,21 @@ struct RawRecord {
     headers_count: i32,
 }
 
+/// What is wrong with a record. Not yet a [`BatchError`], because every integer of every record may be wrong, and
+/// passing on a text that is allocated costs more than reading the integer.
+type Flaw = &'static str;
+
 struct Cursor<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
 impl Cursor<'_> {
-    fn record(&mut self, base_timestamp: i64, append_time: Option<i64>) -> Result<RawRecord, BatchError> {
-        let length = usize::try_from(self.varint()?).map_err(|_| malformed("negative record length"))?;
+    #[inline(always)]
+    fn record(&mut self, base_timestamp: i64, append_time: Option<i64>) -> Result<RawRecord, Flaw> {
+        let length = usize::try_from(self.varint()?).map_err(|_| "negative record length")?;
         let end = self.at.checked_add(length).filter(|end| *end <= self.bytes.len());
-        let end = end.ok_or_else(|| malformed("record runs past the batch"))?;
+        let end = end.ok_or("record runs past the batch")?;
         self.take(1)?; // attributes: unused
         let timestamp_delta = self.varlong()?;
         let offset_delta = self.varint()?;
@@ -329,51 +332,75 @@ impl Cursor<'_> {
         let value = self.nullable()?;
         let headers_count = self.varint()?;
         if headers_count < 0 {
-            return Err(malformed("negative header count"));
+            return Err("negative header count");
         }
         let headers_at = self.at;
         for _ in 0..headers_count {
-            self.nullable()?.ok_or_else(|| malformed("null header key"))?;
+            self.nullable()?.ok_or("null header key")?;
             self.nullable()?;
         }
         if self.at != end {
-            return Err(malformed("record length does not match its fields"));
+            return Err("record length does not match its fields");
         }
         let timestamp = append_time.unwrap_or_else(|| base_timestamp.wrapping_add(timestamp_delta));
         Ok(RawRecord { offset_delta, timestamp, key, value, headers_at, headers_count })
     }
 
-    fn nullable(&mut self) -> Result<Option<Range<usize>>, BatchError> {
+    #[inline(always)]
+    fn nullable(&mut self) -> Result<Option<Range<usize>>, Flaw> {
         match usize::try_from(self.varint()?) {
             Ok(length) => self.take(length).map(Some),
             Err(_) => Ok(None),
         }
     }
 
-    fn take(&mut self, length: usize) -> Result<Range<usize>, BatchError> {
+    #[inline(always)]
+    fn take(&mut self, length: usize) -> Result<Range<usize>, Flaw> {
         let end = self.at.checked_add(length).filter(|end| *end <= self.bytes.len());
-        let end = end.ok_or_else(|| malformed("field runs past the batch"))?;
+        let end = end.ok_or("field runs past the batch")?;
         let out = self.at..end;
         self.at = end;
         Ok(out)
     }
 
-    fn varint(&mut self) -> Result<i32, BatchError> {
-        i32::try_from(self.varlong()?).map_err(|_| malformed("variable-length integer is out of range"))
+    #[inline(always)]
+    fn varint(&mut self) -> Result<i32, Flaw> {
+        i32::try_from(self.varlong()?).map_err(|_| "variable-length integer is out of range")
     }
 
-    fn varlong(&mut self) -> Result<i64, BatchError> {
+    /// Nearly every integer of a record takes one byte or two.
+    #[inline(always)]
+    fn varlong(&mut self) -> Result<i64, Flaw> {
+        match *self.bytes.get(self.at..).unwrap_or_default() {
+            [only, ..] if only < 0x80 => {
+                self.at += 1;
+                Ok(unzigzag(u64::from(only)))
+            }
+            [low, high, ..] if high < 0x80 => {
+                self.at += 2;
+                Ok(unzigzag(u64::from(low & 0x7f) | u64::from(high) << 7))
+            }
+            _ => self.longer_varlong(),
+        }
+    }
+
+    #[inline(never)]
+    fn longer_varlong(&mut self) -> Result<i64, Flaw> {
         let mut value = 0_u64;
         for shift in (0..70).step_by(7) {
-            let byte = *self.bytes.get(self.at).ok_or_else(|| malformed("integer runs past the batch"))?;
+            let byte = *self.bytes.get(self.at).ok_or("integer runs past the batch")?;
             self.at += 1;
             value |= u64::from(byte & 0x7f).checked_shl(shift).unwrap_or(0);
             if byte & 0x80 == 0 {
-                return Ok((value >> 1) as i64 ^ -((value & 1) as i64));
+                return Ok(unzigzag(value));
             }
         }
-        Err(malformed("integer is longer than ten bytes"))
+        Err("integer is longer than ten bytes")
     }
+}
+
+fn unzigzag(value: u64) -> i64 {
+    (value >> 1) as i64 ^ -((value & 1) as i64)
 }
 
 /// Builds a batch from records: what tests, control markers and recompression need.
