@@ -93,7 +93,7 @@ pub enum ConfigError {
     #[error("broker id {0} is negative or used twice; give every broker its own id from 0 up")]
     BrokerId(i32),
     /// A broker config Kafka would not start with.
-    #[error("broker configuration: {0}")]
+    #[error("broker configuration")]
     Config(#[from] InvalidConfig),
     /// A topic Kafka would not create.
     #[error("topic '{topic}' cannot be created: {reason}")]

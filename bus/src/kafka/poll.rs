@@ -102,6 +102,8 @@ impl ConsumerContext for Reporter {
         } else if what == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
             tracing::info!(partitions = ?indexes(&named), "partitions assigned");
             log_failure("taking partitions", take(reader, partitions));
+            // The client keeps a partition paused over its revocation; one that comes back must be read again.
+            log_failure("reading partitions again", reader.resume(partitions));
             self.report(News::Assigned(named));
         } else if reader.assignment_lost() {
             tracing::warn!(partitions = ?indexes(&named), "partitions lost; what was in work for them runs again elsewhere");

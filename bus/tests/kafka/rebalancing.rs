@@ -88,6 +88,29 @@ async fn a_member_that_vanishes_is_replaced_and_its_aggregates_stay_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_was_given_away_and_comes_back_is_read_again() {
+    let kafka = kafka();
+    let seen = Seen::default();
+    let worker = async || {
+        let bus = kafka.bus("workers").await;
+        let note = seen.clone();
+        bus.subscribe(move |event: Event<Paid>| note.note(event.number)).unwrap();
+        bus
+    };
+    let one = worker().await;
+    let first = consume(&one).await;
+    let two = worker().await;
+    let second = consume(&two).await;
+    until("even share", || first.partitions() == 2 && second.partitions() == 2).await;
+    two.shutdown(Duration::from_secs(10)).await.unwrap();
+    until("all partitions back", || first.partitions() == 4).await;
+
+    // Enough accounts to fall on every partition.
+    one.publish((0..100).map(|number| paid(&format!("account-{number}"), number)).collect::<Vec<_>>()).await.unwrap();
+    assert_eq!(seen.count(100).await.len(), 100);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_handler_slower_than_the_poll_interval_costs_no_rebalance_and_no_repetition() {
     let kafka = kafka();
     let mut config = kafka.config("g");
