@@ -96,6 +96,8 @@
 //! - where events come from: [`aggregate`]
 //! - what goes wrong: [`BusError`], [`HandlerError`], [`DecodeError`], [`ConfigError`]
 
+#![allow(clippy::disallowed_methods, reason = "only the engine is pure; it puts the bans back")]
+
 extern crate self as rehearsal_bus;
 
 pub mod aggregate;

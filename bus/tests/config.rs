@@ -1,5 +1,7 @@
 //! What a configuration accepts, refuses and defaults to.
 
+#![allow(clippy::disallowed_methods, reason = "the bans are for the engine")]
+
 use std::time::Duration;
 
 use rehearsal_bus::config::{

@@ -1,5 +1,7 @@
 //! Events, how they are written, and how they are found again.
 
+#![allow(clippy::disallowed_methods, reason = "the bans are for the engine")]
+
 mod common;
 
 use bytes::Bytes;

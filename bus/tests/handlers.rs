@@ -1,5 +1,7 @@
 //! What may be subscribed, and how it is called.
 
+#![allow(clippy::disallowed_methods, reason = "the bans are for the engine")]
+
 mod common;
 
 use std::borrow::Cow;

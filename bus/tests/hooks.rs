@@ -1,5 +1,7 @@
 //! Observers, and tracing.
 
+#![allow(clippy::disallowed_methods, reason = "the bans are for the engine")]
+
 mod common;
 
 use std::fmt;

@@ -1,5 +1,7 @@
 //! The bus in memory: what its users can see.
 
+#![allow(clippy::disallowed_methods, reason = "the bans are for the engine")]
+
 mod common;
 
 use std::io;

@@ -1,5 +1,7 @@
 //! The complete example of the reference: notifications, analytics, audit, a repository that publishes.
 
+#![allow(clippy::disallowed_methods, reason = "the bans are for the engine")]
+
 mod common;
 
 use std::collections::HashSet;

@@ -23,6 +23,8 @@
 //! assert_eq!(offsets, [(orders, 43)]);
 //! ```
 
+#![deny(clippy::disallowed_methods, reason = "the engine is given the time and its chance")]
+
 pub mod dead_letters;
 mod drain;
 mod io;
