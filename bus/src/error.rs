@@ -41,6 +41,13 @@ pub enum BusError {
         subscriber: String,
     },
 
+    /// No backend has this name.
+    #[error("there is no backend {name:?}; choose memory or kafka")]
+    UnknownBackend {
+        /// The name given.
+        name: String,
+    },
+
     /// This program was built without the backend.
     #[error("the {backend} backend is not built in; enable it: cargo add rehearsal-bus --features {feature}")]
     NotAvailable {

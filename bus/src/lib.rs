@@ -101,6 +101,7 @@
 extern crate self as rehearsal_bus;
 
 pub mod aggregate;
+mod backend;
 mod bus;
 pub mod codec;
 pub mod config;
@@ -119,6 +120,7 @@ mod registry;
 mod retry;
 mod stats;
 
+pub use backend::Backend;
 pub use bus::{EventBus, EventBusExt, PublishMode};
 pub use config::ConfigError;
 pub use dispatch::{DispatchOutcome, Dispatcher, HandlerResult, Subscription, Verdict};
