@@ -7,7 +7,7 @@
 //! Of a message for people only its presence is compared: the words of our broker are its own.
 //!
 //! Arrays of rows that carry a name or an index are compared regardless of their order, which Kafka takes from hash
-//! maps in many answers; where the order is promised ([`ORDERED`]), it counts.
+//! maps in many answers; where the order is promised (`ORDERED`), it counts.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::{Debug, Write as _};
