@@ -15,7 +15,13 @@ pub struct ClusterConfig {
     pub configs: BTreeMap<String, String>,
     /// Where all chance comes from: topic ids, member ids. Equal seeds and requests give equal answers.
     pub seed: u64,
+    /// How many of the most recent requests are kept for [`Cluster::requests`](crate::cluster::Cluster::requests); 0
+    /// keeps none. Beside this number, frames of 16 MiB together are the bound.
+    pub requests_kept: usize,
 }
+
+/// Enough for everything a test does, and a bound for a server that runs for days.
+const REQUESTS_KEPT: usize = 10_000;
 
 /// A broker to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +72,13 @@ impl ClusterConfig {
             port: 0,
             rack: Some(format!("rack-{id}")),
         });
-        Self { nodes: nodes.collect(), topics: Vec::new(), configs: BTreeMap::new(), seed: 0 }
+        Self {
+            nodes: nodes.collect(),
+            topics: Vec::new(),
+            configs: BTreeMap::new(),
+            seed: 0,
+            requests_kept: REQUESTS_KEPT,
+        }
     }
 
     pub(crate) fn check(&self) -> Result<(), ConfigError> {

@@ -1,5 +1,6 @@
 //! The one serialisable picture of a cluster: for tests, the command line and, later, the web page.
 
+use crate::fault::FaultView;
 use crate::state::State;
 use crate::state::nodes::{Node, NodeId};
 use crate::state::topics::{Partition, Topic};
@@ -20,8 +21,12 @@ pub struct View {
     pub groups: Vec<String>,
     /// Open connections.
     pub connections: usize,
-    /// Requests that wait for data, time or each other.
+    /// Requests that wait for data, time, each other or a fault's release.
     pub waiting_requests: usize,
+    /// Brokers that are frozen.
+    pub paused: Vec<NodeId>,
+    /// Faults that are planned.
+    pub faults: Vec<FaultView>,
 }
 
 /// A topic.
@@ -63,7 +68,13 @@ pub struct PartitionView {
 }
 
 impl View {
-    pub(crate) fn of(state: &State, connections: usize, waiting_requests: usize) -> Self {
+    pub(crate) fn of(
+        state: &State,
+        connections: usize,
+        waiting_requests: usize,
+        paused: Vec<NodeId>,
+        faults: Vec<FaultView>,
+    ) -> Self {
         Self {
             cluster_id: state.cluster_id.clone(),
             controller: state.nodes.controller(),
@@ -72,6 +83,8 @@ impl View {
             groups: state.groups.ids().map(str::to_owned).collect(),
             connections,
             waiting_requests,
+            paused,
+            faults,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
+use crate::fault::Part;
 use crate::state::State;
 use crate::state::configs::{Admitted, Configs, Resource};
 use crate::state::topics;
@@ -100,6 +101,7 @@ fn admit_one(
     (kind, name): &Named,
     admit: impl FnOnce(Option<i32>, &Resource) -> Result<Admitted, Reject>,
 ) -> Result<Admitted, Reject> {
+    from.check_fault(Part::Named(name))?;
     let unknown = || Reject::new(ErrorCode::InvalidRequest, format!("nothing of type {kind} has configs"));
     let kind = ResourceKind::from_code(*kind).ok_or_else(unknown)?;
     if kind == ResourceKind::Topic && name.is_empty() {

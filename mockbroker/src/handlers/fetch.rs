@@ -9,6 +9,7 @@
 use super::{Answer, named_topic, rack};
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
+use crate::fault::Part;
 use crate::state::State;
 use crate::state::fetch_sessions::{Context, FetchKey, NO_SESSION, Seen, Wanted};
 use crate::state::nodes::NodeId;
@@ -32,6 +33,8 @@ pub(crate) struct WaitingFetch {
     /// Whether it has been parked: then the log answers, where before the request itself was judged.
     waited: bool,
     context: Context,
+    /// Partitions that are refused by a planned fault.
+    refusals: Vec<(FetchKey, ErrorCode)>,
     wanted: Vec<(FetchKey, Wanted)>,
 }
 
@@ -42,6 +45,9 @@ pub(super) fn fetch(state: &mut State, now: Time, from: &Caller, request: FetchR
     let wanted: IndexMap<_, _> = request.topics.into_iter().flat_map(wanted).collect();
     let wanted = wanted.into_iter().collect();
     let forgotten = request.forgotten_topics_data.into_iter().flat_map(forgotten).collect();
+    if let Some(code) = from.check_fault(Part::FetchSession).err().map(|reject| reject.code) {
+        return Answer::now(FetchResponse { error_code: code.code(), ..Default::default() });
+    }
     let (context, wanted) = match state.fetch_sessions.begin(now, from.node, session, by_id, wanted, forgotten) {
         Ok(begun) => begun,
         Err(reject) => {
@@ -60,6 +66,7 @@ pub(super) fn fetch(state: &mut State, now: Time, from: &Caller, request: FetchR
         committed_only: request.isolation_level == 1,
         waited: false,
         context,
+        refusals: refusals(state, from, by_id, &wanted),
         wanted,
     };
     let impatient = request.max_wait_ms <= 0;
@@ -125,6 +132,16 @@ fn respond(state: &mut State, now: Time, fetch: &WaitingFetch) -> FetchResponse 
     response
 }
 
+/// The partitions a planned fault refuses.
+fn refusals(state: &State, from: &Caller, by_id: bool, wanted: &[(FetchKey, Wanted)]) -> Vec<(FetchKey, ErrorCode)> {
+    let refused = |(key, _): &(FetchKey, Wanted)| {
+        let (topic, index) = partition_name(state, by_id, key)?;
+        let reject = from.check_fault(Part::Partition(&topic, index)).err()?;
+        Some((key.clone(), reject.code))
+    };
+    wanted.iter().filter_map(refused).collect()
+}
+
 /// What a look at a partition finds, before anything is read.
 enum Found {
     /// This many bytes can be read.
@@ -134,6 +151,9 @@ enum Found {
 }
 
 fn look(state: &State, fetch: &WaitingFetch, key: &FetchKey, wanted: &Wanted) -> Result<Found, Reject> {
+    if let Some((_, code)) = fetch.refusals.iter().find(|(refused, _)| refused == key) {
+        return Err((*code).into());
+    }
     let partition = readable_partition(state, fetch, key)?;
     partition.check_leader_epoch(wanted.current_leader_epoch)?;
     if wanted.max_bytes < 0 {

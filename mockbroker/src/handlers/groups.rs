@@ -2,11 +2,13 @@
 
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
+use crate::fault::Part;
 use crate::state::State;
 use crate::wire::Str;
 
 /// Refuses unless the group has a name and the broker that was asked coordinates it.
 pub(super) fn coordinated(state: &State, from: &Caller, group: &str) -> Result<(), Reject> {
+    from.check_fault(Part::Named(group))?;
     if group.is_empty() {
         return Err(ErrorCode::InvalidGroupId.into());
     }

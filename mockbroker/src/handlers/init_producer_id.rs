@@ -7,6 +7,7 @@
 use super::Answer;
 use crate::cluster::Caller;
 use crate::error::ErrorCode;
+use crate::fault::Part;
 use crate::state::State;
 use crate::time::Time;
 use crate::wire::generated::init_producer_id_request::InitProducerIdRequest;
@@ -16,6 +17,9 @@ pub(super) fn init_producer_id(state: &mut State, _: Time, from: &Caller, reques
     let refused = |code: ErrorCode| {
         Answer::now(InitProducerIdResponse { error_code: code.code(), producer_epoch: -1, ..Default::default() })
     };
+    if let Err(reject) = from.check_fault(Part::Whole) {
+        return refused(reject.code);
+    }
     if (request.producer_id == -1) != (request.producer_epoch == -1) {
         return refused(ErrorCode::InvalidRequest);
     }

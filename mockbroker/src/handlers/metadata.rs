@@ -38,16 +38,7 @@ pub(super) fn metadata(state: &mut State, _: Time, from: &Caller, request: Metad
         }
     };
     Answer::now(MetadataResponse {
-        brokers: state
-            .nodes
-            .running()
-            .map(|node| MetadataResponseBroker {
-                node_id: node.id.0,
-                host: Str::from(node.host.as_str()),
-                port: i32::from(node.port),
-                rack: rack(node),
-            })
-            .collect(),
+        brokers: brokers(state),
         cluster_id: Some(Str::from(state.cluster_id.as_str())),
         controller_id: state.nodes.controller().map_or(-1, |node| node.0),
         topics,
@@ -120,7 +111,19 @@ fn found(state: &State, topic: &Topic, operations: bool) -> MetadataResponseTopi
     }
 }
 
-fn row(state: &State, index: i32, partition: &Partition) -> MetadataResponsePartition {
+/// The brokers that run.
+pub(crate) fn brokers(state: &State) -> Vec<MetadataResponseBroker> {
+    let rows = state.nodes.running().map(|node| MetadataResponseBroker {
+        node_id: node.id.0,
+        host: Str::from(node.host.as_str()),
+        port: i32::from(node.port),
+        rack: rack(node),
+    });
+    rows.collect()
+}
+
+/// A partition as Metadata tells of it.
+pub(crate) fn row(state: &State, index: i32, partition: &Partition) -> MetadataResponsePartition {
     let code = if partition.leader.is_none() { ErrorCode::LeaderNotAvailable } else { ErrorCode::None };
     MetadataResponsePartition {
         error_code: code.code(),

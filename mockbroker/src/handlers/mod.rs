@@ -147,6 +147,18 @@ apis! {
 }
 
 pub(crate) use fetch::resume as resume_fetch;
+pub(crate) use metadata::{brokers as metadata_brokers, row as metadata_row};
+
+/// The versions in which this API is served, if it is.
+pub(crate) fn versions_of(api: ApiKey) -> Option<(i16, i16)> {
+    SERVED.iter().find(|(served, ..)| *served == api).map(|(_, min, max)| (*min, *max))
+}
+
+/// Whether answers of this API tell a client to slow down.
+pub(crate) fn can_throttle(api: ApiKey) -> bool {
+    // The handshake alone has no such field among what clients ask.
+    api != ApiKey::SaslHandshake
+}
 
 /// Whether requests of this API and version are answered.
 pub(crate) fn serves(api: ApiKey, version: i16) -> bool {

@@ -9,6 +9,7 @@ use super::Answer;
 use super::groups::code;
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
+use crate::fault::Part;
 use crate::state::State;
 use crate::state::groups::{Claim, Commit, NewOffset};
 use crate::time::{self, Time};
@@ -35,7 +36,7 @@ pub(super) fn offset_commit(state: &mut State, now: Time, from: &Caller, mut req
     }
     if !known.is_empty() {
         match begin(state, now, from, &request) {
-            Ok(mut commit) => commit_all(&mut commit, known, &mut rows),
+            Ok(mut commit) => commit_all(from, &mut commit, known, &mut rows),
             Err(reject) => refuse_all(&reject, known, &mut rows),
         }
     }
@@ -75,6 +76,7 @@ fn begin<'a>(
     request: &OffsetCommitRequest,
 ) -> Result<Commit<'a>, Reject> {
     // Unlike the other requests of groups, this one may have an empty group id.
+    from.check_fault(Part::Whole)?;
     state.check_coordinator(from.node, &request.group_id)?;
     let claim = Claim {
         member_id: &request.member_id,
@@ -87,7 +89,7 @@ fn begin<'a>(
     state.groups.begin_commit(now, &request.group_id, &claim, retention, if_unknown)
 }
 
-fn commit_all(commit: &mut Commit<'_>, topics: Vec<OffsetCommitRequestTopic>, rows: &mut Rows) {
+fn commit_all(from: &Caller, commit: &mut Commit<'_>, topics: Vec<OffsetCommitRequestTopic>, rows: &mut Rows) {
     for topic in topics {
         let committed = topic.partitions.iter().map(|partition| {
             let new = NewOffset {
@@ -95,7 +97,9 @@ fn commit_all(commit: &mut Commit<'_>, topics: Vec<OffsetCommitRequestTopic>, ro
                 leader_epoch: partition.committed_leader_epoch,
                 metadata: partition.committed_metadata.as_deref(),
             };
-            let committed = commit.put(&topic.name, topic.topic_id, partition.partition_index, new);
+            let committed = from
+                .check_fault(Part::Partition(&topic.name, partition.partition_index))
+                .and_then(|()| commit.put(&topic.name, topic.topic_id, partition.partition_index, new));
             (partition.partition_index, code(committed))
         });
         rows.add(&topic, committed);

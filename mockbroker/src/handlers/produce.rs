@@ -8,6 +8,7 @@
 use super::{Answer, message, named_topic, rack};
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
+use crate::fault::Part;
 use crate::state::State;
 use crate::state::configs::{Compression, TopicSettings};
 use crate::state::producers::Admission;
@@ -137,6 +138,7 @@ fn append_one(
     data: PartitionProduceData,
     alone: bool,
 ) -> Result<Appended, Refusal> {
+    from.check_fault(Part::Partition(topic, data.index))?;
     let bytes = one_batch(from.version, data.records.unwrap_or_default()).map_err(|reject| {
         let explained = reject.code == ErrorCode::CorruptMessage;
         Refusal { explained, ..reject.into() }
@@ -149,6 +151,7 @@ fn append_one(
         return Err(Reject::new(ErrorCode::InvalidTopicException, message).into());
     }
     let settings = state.topics.get(topic).map(|topic| topic.settings).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let wall_clock_ms = state.wall_clock_ms(now);
     let partition = state.topics.led_by(from.node, topic, data.index)?;
     if acks == -1 && partition.isr.len() < (settings.min_insync_replicas as usize).min(partition.replicas.len()) {
         let message = format!(
@@ -176,7 +179,7 @@ fn append_one(
             log_start_offset,
         });
     }
-    let append_time = (settings.timestamp_type == TimestampType::LogAppendTime).then(|| now.as_millis());
+    let append_time = (settings.timestamp_type == TimestampType::LogAppendTime).then_some(wall_clock_ms);
     let stored = partition.log.append(writable(checked, alone), partition.leader_epoch, append_time).clone();
     partition.producers.remember(&stored, now);
     let end_offset = partition.log.end_offset();

@@ -3,7 +3,7 @@
 use crate::cluster::{Cluster, Refused};
 use crate::config::{ClusterConfig, ConfigError};
 use crate::control::{Command, CommandError};
-use crate::output::{ConnId, Output};
+use crate::output::{ConnId, Frame, Output};
 use crate::session::Incoming;
 use crate::state::nodes::NodeId;
 use crate::time::Time;
@@ -35,7 +35,7 @@ struct Core {
 #[derive(Debug)]
 pub(super) enum Delivery {
     /// The answer to the request in hand.
-    Answer(Option<Box<Response>>),
+    Answer(Option<Box<Response>>, Frame),
     /// The connection is to be closed.
     Close(String),
 }
@@ -139,7 +139,7 @@ impl Core {
         let mut rest = Vec::new();
         for output in outputs {
             match output {
-                Output::Reply { conn, response } => self.put(conn, Delivery::Answer(response)),
+                Output::Reply { conn, response, frame } => self.put(conn, Delivery::Answer(response, frame)),
                 Output::Close { conn, reason } => {
                     self.put(conn, Delivery::Close(reason));
                     self.mailboxes.remove(&conn);

@@ -40,6 +40,8 @@ pub struct State {
     pub fetch_sessions: FetchSessions,
     /// The cluster's only source of chance.
     pub rng: SmallRng,
+    /// How far the brokers' wall clock, which stamps records, is off from the time they are told.
+    pub wall_clock_offset_ms: i64,
     next_producer_id: i64,
     changed: BTreeSet<PartitionName>,
 }
@@ -96,6 +98,7 @@ impl State {
             groups,
             fetch_sessions: FetchSessions::default(),
             rng,
+            wall_clock_offset_ms: 0,
             next_producer_id: 0,
             changed: BTreeSet::new(),
         };
@@ -215,6 +218,17 @@ impl State {
         let topic = self.topics.get(topic).ok_or(ErrorCode::CoordinatorNotAvailable)?;
         let partition = topic.partition(partition_for(key, topic.partitions.len() as i32));
         partition.and_then(|partition| partition.leader).ok_or_else(|| ErrorCode::CoordinatorNotAvailable.into())
+    }
+
+    /// What the brokers' wall clock shows, in milliseconds since the Unix epoch.
+    pub fn wall_clock_ms(&self, now: Time) -> i64 {
+        now.as_millis().saturating_add(self.wall_clock_offset_ms)
+    }
+
+    /// The partition of the offsets topic a group falls on; 0 while there is no such topic.
+    pub fn coordinator_partition(&self, group: &str) -> i32 {
+        let partitions = self.topics.get(OFFSETS_TOPIC).map_or(1, |topic| topic.partitions.len());
+        partition_for(group, partitions as i32)
     }
 
     /// Notes that a partition changed in a way a waiting fetch may care about.

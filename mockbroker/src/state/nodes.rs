@@ -98,6 +98,15 @@ impl Nodes {
         (0..longest).flat_map(|turn| racks.values().filter_map(move |rack| rack.get(turn).copied())).collect()
     }
 
+    /// Makes a broker the controller; `false` when it does not run.
+    pub fn make_controller(&mut self, id: NodeId) -> bool {
+        let running = self.is_running(id);
+        if running {
+            self.controller = Some(id);
+        }
+        running
+    }
+
     fn elect_controller(&mut self) {
         let first = self.running().map(|node| node.id).next();
         self.controller = first;

@@ -92,6 +92,14 @@ impl Producers {
         });
     }
 
+    /// Expects a higher epoch of this producer from now on; `None` when it has not written here.
+    pub fn bump_epoch(&mut self, producer_id: i64) -> Option<i16> {
+        let producer = self.0.get_mut(&producer_id)?;
+        producer.epoch = producer.epoch.saturating_add(1);
+        producer.batches.clear();
+        Some(producer.epoch)
+    }
+
     /// Everyone remembered, by producer id.
     pub fn iter(&self) -> impl Iterator<Item = (i64, &Producer)> {
         self.0.iter().map(|(id, producer)| (*id, producer))

@@ -206,6 +206,11 @@ impl Configs {
         self.topics.insert(topic.to_owned(), Topic { overrides, settings });
     }
 
+    /// What was configured for a topic itself, by name.
+    pub fn topic_overrides(&self, topic: &str) -> Entries {
+        self.topics.get(topic).map(|topic| topic.overrides.clone()).unwrap_or_default()
+    }
+
     /// Forgets the configs of a deleted topic.
     pub fn remove_topic(&mut self, topic: &str) {
         self.topics.remove(topic);

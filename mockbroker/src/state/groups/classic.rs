@@ -586,6 +586,13 @@ impl Classic {
         }
     }
 
+    /// The members are to join again, though nothing is wrong.
+    pub(super) fn rebalance_on_demand(&mut self, env: &mut Env<'_>) {
+        if matches!(self.state, State::Stable | State::CompletingRebalance) {
+            self.rebalance_or_complete(env, "it was asked for");
+        }
+    }
+
     /// Removes a member. If its join waits here, it learns of it; a sync that waits is never answered, as in Kafka.
     fn dismiss(&mut self, env: &mut Env<'_>, id: &str) {
         let refusal = JoinRefusal { code: ErrorCode::UnknownMemberId, member_id: String::new() };

@@ -331,6 +331,25 @@ impl Groups {
         self.load(now, group);
     }
 
+    // ---- from outside ----
+
+    /// Ends a member's session as if it had not been heard of for too long.
+    pub fn expire_member(&mut self, now: Time, group: &str, member: &str) {
+        self.act(now, group, |classic, env| classic.session_is_due(env, member));
+    }
+
+    /// Makes the members join again, if there are any.
+    pub fn rebalance(&mut self, now: Time, group: &str) {
+        self.act(now, group, |classic, env| classic.rebalance_on_demand(env));
+    }
+
+    /// Forgets everything a group has committed.
+    pub fn drop_offsets(&mut self, group: &str) {
+        if let Some(group) = self.groups.get_mut(group) {
+            group.offsets.retain(|_, _| false);
+        }
+    }
+
     // ---- time and answers ----
 
     /// When something will happen by itself, unless something else happens before.
