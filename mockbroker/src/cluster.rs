@@ -15,10 +15,10 @@ use crate::output::{ConnId, Frame, Output};
 use crate::parked::{Parked, ParkedRequest, Ticket};
 use crate::session::Incoming;
 use crate::state::State;
-use crate::state::groups::GroupAnswer;
+use crate::state::groups::{CommittedOffset, GroupAnswer, GroupView};
 use crate::state::nodes::NodeId;
 use crate::time::Time;
-use crate::view::View;
+use crate::view::{ProducerView, View};
 use crate::wire::{Response, Str};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -210,6 +210,63 @@ impl Cluster {
     /// How many requests were kept once and are not any more.
     pub fn requests_dropped(&self) -> u64 {
         self.journal.dropped()
+    }
+
+    /// Whether a fault has happened as often as it was to, so that it never will again.
+    pub fn is_spent(&self, fault: FaultId) -> bool {
+        self.faults.is_spent(fault)
+    }
+
+    /// Whether requests like these can arrive at all.
+    ///
+    /// # Errors
+    /// They name what does not exist or is not served.
+    pub fn check_requests(&self, which: &Requests) -> Result<(), ImpossibleFault> {
+        which.check(&self.state, &|| which.to_string())
+    }
+
+    // ---- what a test can see beside the view ----
+
+    /// A group as it is now; `None` when there is none of this name.
+    pub fn group(&self, id: &str) -> Option<GroupView> {
+        self.state.groups.describe(id).ok()
+    }
+
+    /// What a group has committed for a partition.
+    pub fn committed(&self, group: &str, topic: &str, partition: i32) -> Option<&CommittedOffset> {
+        let id = self.state.topics.get(topic)?.id;
+        self.state.groups.offset(group, topic, id, partition)
+    }
+
+    /// Everything a group has committed: topic, partition, offset.
+    pub fn committed_offsets<'a>(
+        &'a self,
+        group: &'a str,
+    ) -> impl Iterator<Item = (&'a str, i32, &'a CommittedOffset)> {
+        let topics = self.state.groups.offsets(group);
+        topics
+            .flat_map(|(topic, partitions)| partitions.iter().map(move |(index, committed)| (topic, *index, committed)))
+    }
+
+    /// The idempotent producers a partition remembers, by producer id.
+    pub fn producers(&self, topic: &str, partition: i32) -> Vec<ProducerView> {
+        let found = self.state.topics.partition(topic, partition);
+        found.map(|partition| partition.producers.iter().map(ProducerView::of).collect()).unwrap_or_default()
+    }
+
+    /// Why there is no such topic or partition and will be none unless somebody creates it; `None` when there is, or
+    /// when writing to it creates it.
+    pub fn lacks(&self, topic: &str, partition: Option<i32>) -> Option<String> {
+        match self.state.topics.get(topic) {
+            None if self.state.configs.broker_settings().auto_create_topics => None,
+            None => Some(format!("there is no topic '{topic}', and none is created on demand")),
+            Some(found) => match partition {
+                Some(index) if found.partition(index).is_none() => {
+                    Some(format!("topic '{topic}' has {} partitions, counted from 0", found.partitions.len()))
+                }
+                _ => None,
+            },
+        }
     }
 
     /// Decides what becomes of a request that arrived.

@@ -3,6 +3,7 @@
 use crate::fault::FaultView;
 use crate::state::State;
 use crate::state::nodes::{Node, NodeId};
+use crate::state::producers::Producer;
 use crate::state::topics::{Partition, Topic};
 use serde::Serialize;
 
@@ -119,6 +120,31 @@ impl PartitionView {
             last_stable_offset: partition.log.last_stable_offset(),
             log_end_offset: partition.log.end_offset(),
             bytes: partition.log.size(),
+        }
+    }
+}
+
+/// An idempotent producer as a partition remembers it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ProducerView {
+    /// Its id.
+    pub producer_id: i64,
+    /// Its current epoch.
+    pub epoch: i16,
+    /// The last sequence number written; −1 when none is known.
+    pub last_sequence: i32,
+    /// The offset of the last record written; −1 when none is known.
+    pub last_offset: i64,
+}
+
+impl ProducerView {
+    pub(crate) fn of((producer_id, producer): (i64, &Producer)) -> Self {
+        let last = producer.batches.back();
+        Self {
+            producer_id,
+            epoch: producer.epoch,
+            last_sequence: last.map_or(-1, |batch| batch.last_sequence),
+            last_offset: last.map_or(-1, |batch| batch.last_offset),
         }
     }
 }
