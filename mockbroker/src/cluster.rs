@@ -9,6 +9,7 @@ use crate::session::Incoming;
 use crate::state::State;
 use crate::state::groups::GroupAnswer;
 use crate::state::nodes::NodeId;
+use crate::state::topics::Partition;
 use crate::time::Time;
 use crate::view::View;
 use crate::wire::{Response, Str};
@@ -94,6 +95,7 @@ impl Cluster {
             ticket: Ticket(self.last_ticket),
         };
         let mut outputs = Vec::new();
+        self.replicate(now, &mut outputs);
         match handlers::answer(&mut self.state, now, &caller, request.body) {
             Answer::Now(response) => outputs.push(Output::Reply { conn, response: Some(response) }),
             Answer::Nothing => outputs.push(Output::Reply { conn, response: None }),
@@ -118,6 +120,7 @@ impl Cluster {
     /// Time passed: call this at [`Cluster::next_wake`], or later.
     pub fn wake(&mut self, now: Time) -> Vec<Output> {
         let mut outputs = Vec::new();
+        self.replicate(now, &mut outputs);
         for ticket in self.parked.due(now) {
             self.resume(now, ticket, true, &mut outputs);
         }
@@ -128,7 +131,8 @@ impl Cluster {
 
     /// When something happens by itself: a waiting fetch runs out of time, a member's session expires.
     pub fn next_wake(&self) -> Option<Time> {
-        [self.parked.next_deadline(), self.state.groups.next_deadline()].into_iter().flatten().min()
+        let replication = self.state.next_replication();
+        [self.parked.next_deadline(), self.state.groups.next_deadline(), replication].into_iter().flatten().min()
     }
 
     /// Changes the cluster from outside.
@@ -137,6 +141,7 @@ impl Cluster {
     /// The command names what does not exist, or asks for what Kafka would refuse; nothing has changed then.
     pub fn control(&mut self, now: Time, command: Command) -> Result<Vec<Output>, CommandError> {
         let mut outputs = Vec::new();
+        self.replicate(now, &mut outputs);
         match command {
             Command::CreateTopic(topic) => {
                 self.state.create_topic(&topic, false).map_err(CommandError::Refused)?;
@@ -149,8 +154,41 @@ impl Cluster {
                 self.state.nodes.advertise(node, host, port);
             }
             Command::MoveLeader { topic, partition, to } => self.move_leader(now, &topic, partition, to)?,
-            Command::Crash(node) => self.crash(now, node, &mut outputs)?,
+            Command::Crash(node) => self.crash(now, node, false, &mut outputs)?,
             Command::Start(node) => self.start(now, node, &mut outputs)?,
+            Command::Stop(node) => self.stop(now, node, &mut outputs)?,
+            Command::PowerLoss(node) => self.crash(now, node, true, &mut outputs)?,
+            Command::Flush(node) => {
+                self.known(node)?;
+                self.state.flush(now, node);
+            }
+            Command::SetFollowerDelay { node, delay } => {
+                self.known(node)?;
+                self.state.set_follower_delay(now, node, delay);
+            }
+            Command::StopCopying { topic, partition, node } => {
+                self.replica(&topic, partition, node)?;
+                self.state.set_copying(now, &topic, partition, node, false);
+            }
+            Command::ResumeCopying { topic, partition, node } => {
+                self.replica(&topic, partition, node)?;
+                self.state.set_copying(now, &topic, partition, node, true);
+            }
+            Command::ShrinkIsr { topic, partition, node } => {
+                self.replica(&topic, partition, node)?;
+                if !self.state.shrink_isr(now, &topic, partition, node) {
+                    return Err(CommandError::NotAFollowerInSync { node, topic, partition });
+                }
+            }
+            Command::ExpandIsr { topic, partition, node } => {
+                self.replica(&topic, partition, node)?;
+                self.state.expand_isr(now, &topic, partition, node);
+            }
+            Command::ElectUnclean { topic, partition } => {
+                self.partition(&topic, partition)?;
+                let elected = self.state.elect_unclean(now, &topic, partition);
+                elected.map_err(|code| CommandError::Refused(code.into()))?;
+            }
         }
         self.settle(now, &mut outputs);
         Ok(outputs)
@@ -176,25 +214,52 @@ impl Cluster {
         self.state.nodes.get(node).map(|_| ()).ok_or(CommandError::UnknownBroker(node))
     }
 
-    fn move_leader(&mut self, now: Time, topic: &str, partition: i32, to: NodeId) -> Result<(), CommandError> {
-        if self.state.topics.partition(topic, partition).is_err() {
-            return Err(CommandError::UnknownPartition { topic: topic.to_owned(), partition });
+    fn partition(&self, topic: &str, partition: i32) -> Result<&Partition, CommandError> {
+        let unknown = |_| CommandError::UnknownPartition { topic: topic.to_owned(), partition };
+        self.state.topics.partition(topic, partition).map_err(unknown)
+    }
+
+    fn replica(&self, topic: &str, partition: i32, node: NodeId) -> Result<(), CommandError> {
+        self.known(node)?;
+        if self.partition(topic, partition)?.replicas.contains(&node) {
+            return Ok(());
         }
+        Err(CommandError::NoReplica { node, topic: topic.to_owned(), partition })
+    }
+
+    fn move_leader(&mut self, now: Time, topic: &str, partition: i32, to: NodeId) -> Result<(), CommandError> {
+        self.partition(topic, partition)?;
         let moved = self.state.move_leader(now, topic, partition, to);
         moved.ok_or_else(|| CommandError::NotInSync { node: to, topic: topic.to_owned(), partition })
     }
 
-    fn crash(&mut self, now: Time, node: NodeId, outputs: &mut Vec<Output>) -> Result<(), CommandError> {
+    fn crash(&mut self, now: Time, node: NodeId, power: bool, outputs: &mut Vec<Output>) -> Result<(), CommandError> {
         self.known(node)?;
-        if !self.state.crash(now, node) {
+        if !self.state.crash(now, node, power) {
             return Err(CommandError::NotRunning(node));
         }
+        self.cut_off(node, if power { "lost its power" } else { "crashed" }, outputs);
+        Ok(())
+    }
+
+    fn stop(&mut self, now: Time, node: NodeId, outputs: &mut Vec<Output>) -> Result<(), CommandError> {
+        self.known(node)?;
+        if !self.state.begin_stop(now, node) {
+            return Err(CommandError::NotRunning(node));
+        }
+        // Whoever waits at this broker is told of the new leader before the connection goes.
+        self.settle(now, outputs);
+        self.state.finish_stop(now, node);
+        self.cut_off(node, "stopped", outputs);
+        Ok(())
+    }
+
+    fn cut_off(&mut self, node: NodeId, why: &str, outputs: &mut Vec<Output>) {
         outputs.push(Output::StopListening(node));
         let cut: Vec<_> = self.connections.iter().filter(|(_, at)| at.node == node).map(|(conn, _)| *conn).collect();
         for conn in cut {
-            self.close(conn, format!("{node} crashed"), outputs);
+            self.close(conn, format!("{node} {why}"), outputs);
         }
-        Ok(())
     }
 
     fn start(&mut self, now: Time, node: NodeId, outputs: &mut Vec<Output>) -> Result<(), CommandError> {
@@ -218,6 +283,14 @@ impl Cluster {
         self.connections.remove(&conn);
     }
 
+    /// Lets followers copy what is due by now, and answers who waited for it.
+    fn replicate(&mut self, now: Time, outputs: &mut Vec<Output>) {
+        if self.state.next_replication().is_some_and(|due| due <= now) {
+            self.state.replicate(now);
+            self.settle(now, outputs);
+        }
+    }
+
     /// Answers whoever need not wait any more.
     fn settle(&mut self, now: Time, outputs: &mut Vec<Output>) {
         for partition in self.state.take_changed() {
@@ -232,11 +305,15 @@ impl Cluster {
         crate::invariants::check(&self.state);
     }
 
-    /// Tries to answer a waiting fetch; when its time is up it is answered with what there is.
+    /// Tries to answer a waiting request; when its time is up it is answered with what there is.
     fn resume(&mut self, now: Time, ticket: Ticket, time_is_up: bool, outputs: &mut Vec<Output>) {
-        let Some(parked) = self.parked.get(ticket) else { return };
-        let Waiting::Fetch(fetch) = &parked.waiting else { return };
-        if let Some(response) = handlers::resume_fetch(&mut self.state, now, fetch, time_is_up) {
+        let Some(parked) = self.parked.get_mut(ticket) else { return };
+        let response = match &mut parked.waiting {
+            Waiting::Fetch(fetch) => handlers::resume_fetch(&mut self.state, now, fetch, time_is_up),
+            Waiting::Produce(produce) => handlers::resume_produce(&self.state, produce, time_is_up),
+            Waiting::Group(_) => None,
+        };
+        if let Some(response) = response {
             let conn = parked.conn;
             self.parked.remove(ticket);
             outputs.push(Output::Reply { conn, response: Some(Box::new(response)) });
@@ -250,7 +327,7 @@ impl Cluster {
         };
         let response: Response = match parked.waiting {
             Waiting::Group(responder) => responder.respond(answer),
-            Waiting::Fetch(_) => unreachable!("groups never hear of a fetch"),
+            Waiting::Fetch(_) | Waiting::Produce(_) => unreachable!("groups never hear of records"),
         };
         outputs.push(Output::Reply { conn: parked.conn, response: Some(Box::new(response)) });
     }

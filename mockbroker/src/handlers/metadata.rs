@@ -1,6 +1,6 @@
 //! Metadata (3), versions 0–13.
 //!
-//! Does: brokers that run, the controller, topics by name or id or all, leaders, replicas, in-sync and offline
+//! Does: living brokers, the controller, topics by name or id or all, leaders, replicas, in-sync and offline
 //! replicas, epochs; creates topics on demand where client and broker allow it.
 //! Leaves out: nothing.
 //! Differs from Apache Kafka: none known.
@@ -40,7 +40,7 @@ pub(super) fn metadata(state: &mut State, _: Time, from: &Caller, request: Metad
     Answer::now(MetadataResponse {
         brokers: state
             .nodes
-            .running()
+            .alive()
             .map(|node| MetadataResponseBroker {
                 node_id: node.id.0,
                 host: Str::from(node.host.as_str()),
