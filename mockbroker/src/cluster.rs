@@ -253,6 +253,11 @@ impl Cluster {
             .flat_map(|(topic, partitions)| partitions.iter().map(move |(index, committed)| (topic, *index, committed)))
     }
 
+    /// The partition of the offsets topic a group falls on.
+    pub fn coordinator_partition(&self, group: &str) -> i32 {
+        self.state.coordinator_partition(group)
+    }
+
     /// The idempotent producers a partition remembers, by producer id.
     pub fn producers(&self, topic: &str, partition: i32) -> Vec<ProducerView> {
         let found = self.state.topics.partition(topic, partition);

@@ -5,6 +5,7 @@
 //! [`preset`] has a call for each failure teams have met in production. [`guide`] shows them one by one.
 
 pub mod guide;
+pub mod preset;
 mod stream;
 mod wait;
 
