@@ -348,7 +348,8 @@ impl Partition {
         }
     }
 
-    /// Takes followers that have caught up into the in-sync set (`maybeExpandIsr`).
+    /// Takes followers that have caught up into the in-sync set (`maybeExpandIsr`). One that would be dropped again at
+    /// once is left out, where Kafka's would go in and out.
     fn admit_to_isr(&mut self, at: Time, rules: &Rules) -> bool {
         let enough = self.log.high_watermark().max(self.epoch_start);
         let ready = |replica: &&Replica| {
@@ -356,6 +357,7 @@ impl Partition {
                 && replica.active
                 && replica.follows()
                 && replica.acknowledged.is_some_and(|known| known >= enough)
+                && self.keeps_up(replica, at, rules)
                 && !self.isr.contains(&replica.node)
         };
         let joining: Vec<NodeId> = self.copies.iter().filter(ready).map(|replica| replica.node).collect();
@@ -369,20 +371,19 @@ impl Partition {
     /// Drops followers that have lagged for too long (`maybeShrinkIsr`). Kafka looks twice in that time, so there it takes
     /// up to half as long again.
     fn dismiss_from_isr(&mut self, at: Time, rules: &Rules) -> bool {
-        let end_offset = self.log.end_offset();
-        let kept = |node: &NodeId| {
-            Some(*node) == self.leader
-                || self.copies.iter().any(|replica| {
-                    replica.node == *node
-                        && (replica.acknowledged.is_some_and(|known| known >= end_offset)
-                            || at < replica.caught_up_at + rules.lag_time_max + JUST_LONGER)
-                })
-        };
-        if self.isr.iter().all(kept) {
+        let kept = |replica: &Replica| Some(replica.node) == self.leader || self.keeps_up(replica, at, rules);
+        let lagging = |replica: &&Replica| !kept(replica) && self.isr.contains(&replica.node);
+        let dismissed: Vec<NodeId> = self.copies.iter().filter(lagging).map(|replica| replica.node).collect();
+        if dismissed.is_empty() {
             return false;
         }
-        let isr = self.isr.iter().copied().filter(kept).collect();
+        let isr = self.isr.iter().copied().filter(|node| !dismissed.contains(node)).collect();
         self.change(at, Change { isr, ..Default::default() }, rules)
+    }
+
+    fn keeps_up(&self, replica: &Replica, at: Time, rules: &Rules) -> bool {
+        replica.acknowledged.is_some_and(|known| known >= self.log.end_offset())
+            || at < replica.caught_up_at + rules.lag_time_max + JUST_LONGER
     }
 
     /// Lets consumers read what every in-sync replica has (`maybeIncrementLeaderHW`).
@@ -520,8 +521,8 @@ impl Partition {
         self.part_at(cut);
         if let Some(tail) = self.copies[next].tail.take() {
             self.log.append_stored(tail.batches, &tail.epochs);
-            for batch in self.log.batches().filter(|batch| batch.header.base_offset >= cut) {
-                self.producers.remember(&batch.header, Time::from_millis(batch.header.max_timestamp));
+            for header in self.log.batches().map(|batch| &batch.header).filter(|header| header.base_offset >= cut) {
+                self.producers.remember_stored(header);
             }
         }
         self.holder = node;
