@@ -411,6 +411,26 @@ fn a_new_leader_does_not_say_where_the_log_ends_before_it_knows() {
     assert_eq!(kafka.latest(), Ok(1));
 }
 
+#[test]
+fn a_crashed_broker_knows_the_high_watermark_it_wrote_down_last() {
+    let mut kafka = Kafka::with(&[("min.insync.replicas", "2")], |_| {});
+    kafka.produce(ALL, "a").now().expect("stored");
+    kafka.advance(5_000);
+    kafka.produce(ALL, "b").now().expect("stored");
+    for broker in [ONE, TWO, THREE] {
+        kafka.control(Command::Crash(broker));
+    }
+    assert_eq!(kafka.replica(THREE).log_end_offset, 2);
+    kafka.stop_copying(TWO);
+    kafka.control(Command::Start(THREE));
+    assert_eq!(kafka.partition().leader, None, "another is eligible, and may have what this one lost");
+    kafka.control(Command::Start(TWO));
+    assert_eq!(kafka.partition().leader, Some(THREE), "neither is trusted, so the last one known to lead does");
+    assert_eq!(kafka.read_all(), ["a"], "alone it commits nothing");
+    kafka.resume_copying(TWO);
+    assert_eq!(kafka.read_all(), ["a", "b"]);
+}
+
 /// KIP-101's story: the leader moves while followers do not know yet what is committed, and then the new one dies.
 fn two_leaders_in_a_row(truncate_to_high_watermark: bool) -> Kafka {
     let mut kafka = Kafka::with(&[], |config| {

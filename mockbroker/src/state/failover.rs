@@ -121,6 +121,7 @@ impl State {
             min_insync_replicas: settings.min_insync_replicas,
             lag_time_max: millis(self.configs.broker_settings().replica_lag_time_max_ms),
             flush_messages: settings.flush_messages,
+            checkpoint_interval: millis(self.configs.broker_settings().replica_high_watermark_checkpoint_interval_ms),
             unclean_leader_election: settings.unclean_leader_election,
             eligible_leader_replicas: self.replication.eligible_leader_replicas,
             truncate_to_high_watermark: self.replication.truncate_to_high_watermark,
@@ -157,8 +158,8 @@ impl State {
 
     // ---- brokers ----
 
-    /// A broker's process dies. Its records stay in the page cache, so it has them when it comes back; the controller
-    /// notices after the failover delay. With `power` gone it loses what it had not flushed. False when it does not run.
+    /// A broker's process dies. Its records stay in the page cache, so it has them when it comes back, and knows the high
+    /// watermark it wrote down last; the controller notices after the failover delay. With `power` gone it loses what it had not flushed. False when it does not run.
     pub(crate) fn crash(&mut self, now: Time, node: NodeId, power: bool) -> bool {
         if !self.nodes.set_running(node, false) {
             return false;
@@ -168,6 +169,7 @@ impl State {
         self.with_coordinators(now, |state| {
             state.at_partitions_of(node, |partition, rules| {
                 partition.set_up(node, false);
+                partition.fall_back_to_checkpoint(now, node, rules);
                 if power {
                     partition.lose_unflushed(node);
                 }

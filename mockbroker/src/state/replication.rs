@@ -25,6 +25,8 @@ pub struct Rules {
     pub lag_time_max: Duration,
     /// `flush.messages`.
     pub flush_messages: i64,
+    /// `replica.high.watermark.checkpoint.interval.ms`.
+    pub checkpoint_interval: Duration,
     /// `unclean.leader.election.enable`.
     pub unclean_leader_election: bool,
     /// Whether there are eligible leaders outside of the in-sync set (KIP-966).
@@ -41,6 +43,9 @@ pub struct Replica {
     /// One past its last record; the holder's is its log's.
     end_offset: i64,
     high_watermark: i64,
+    /// The high watermark it wrote down last, as of `high_watermark_moved_at`.
+    checkpoint: i64,
+    high_watermark_moved_at: Time,
     flushed: i64,
     last_flush: Time,
     /// What it has that the partition's log lacks.
@@ -122,6 +127,8 @@ impl Replica {
             node,
             end_offset: 0,
             high_watermark: 0,
+            checkpoint: 0,
+            high_watermark_moved_at: Time::ZERO,
             flushed: 0,
             last_flush: Time::ZERO,
             tail: None,
@@ -157,6 +164,15 @@ impl Replica {
         self.flushed = self.flushed.min(self.end_offset);
         self.fetch = None;
         self.acknowledged = None;
+    }
+
+    /// Notes that the high watermark moves on from `before`. Brokers write theirs down at every full interval, so what
+    /// counts is only whether one lies between this move and the last.
+    fn high_watermark_moves(&mut self, before: i64, at: Time, rules: &Rules) {
+        if checkpoints_by(at, rules) > checkpoints_by(self.high_watermark_moved_at, rules) {
+            self.checkpoint = before;
+        }
+        self.high_watermark_moved_at = at;
     }
 
     fn flush_if_due(&mut self, end_offset: i64, at: Time, rules: &Rules) {
@@ -331,6 +347,7 @@ impl Partition {
                     replica.truncate(from);
                 } else {
                     replica.end_offset = fetch.end_offset.min(end_offset);
+                    replica.high_watermark_moves(replica.high_watermark, at, rules);
                     replica.high_watermark = fetch.high_watermark.min(replica.end_offset);
                     replica.acknowledged = Some(replica.end_offset);
                     replica.flush_if_due(replica.end_offset, at, rules);
@@ -403,8 +420,12 @@ impl Partition {
         }
         let before = self.log.high_watermark();
         self.log.advance_high_watermark(committed);
+        if before == self.log.high_watermark() {
+            return false;
+        }
         self.committed = self.committed.max(self.log.high_watermark());
-        before != self.log.high_watermark()
+        self.with_replica(self.holder, |leader| leader.high_watermark_moves(before, at, rules));
+        true
     }
 
     /// What the controller does about a partition: sets its in-sync replicas, and elects a leader where the present one
@@ -591,6 +612,20 @@ impl Partition {
         });
     }
 
+    /// The broker forgets the high watermark but for what it wrote down last (`replication-offset-checkpoint`).
+    pub(super) fn fall_back_to_checkpoint(&mut self, now: Time, node: NodeId, rules: &Rules) {
+        self.set_down();
+        self.with_replica(node, |replica| {
+            replica.high_watermark_moves(replica.high_watermark, now, rules);
+            replica.high_watermark = replica.checkpoint.min(replica.high_watermark);
+        });
+        if node == self.holder
+            && let Some(holder) = self.copies.iter().find(|replica| replica.node == node)
+        {
+            self.log.reset_high_watermark(holder.high_watermark);
+        }
+    }
+
     /// What the controller thinks of a broker.
     pub(super) fn set_active(&mut self, node: NodeId, active: bool) {
         self.with_replica(node, |replica| replica.active = active);
@@ -695,6 +730,12 @@ impl Partition {
             act(replica);
         }
     }
+}
+
+/// How often brokers have written down their high watermarks by then.
+fn checkpoints_by(at: Time, rules: &Rules) -> i64 {
+    let interval_us = i64::try_from(rules.checkpoint_interval.as_micros()).unwrap_or(i64::MAX).max(1);
+    at.as_micros().div_euclid(interval_us)
 }
 
 /// Kafka counts milliseconds and asks for more than the limit.

@@ -198,6 +198,7 @@ broker_settings! {
     transactional_id_expiration_ms: i32 = "transactional.id.expiration.ms",
     producer_id_expiration_ms: i32 = "producer.id.expiration.ms",
     replica_lag_time_max_ms: i64 = "replica.lag.time.max.ms",
+    replica_high_watermark_checkpoint_interval_ms: i64 = "replica.high.watermark.checkpoint.interval.ms",
     log_flush_scheduler_interval_ms: i64 = "log.flush.scheduler.interval.ms",
     log_retention_check_interval_ms: i64 = "log.retention.check.interval.ms",
     log_cleaner: bool = "log.cleaner.enable",
