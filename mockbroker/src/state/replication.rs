@@ -674,7 +674,7 @@ impl Partition {
         self.set_down();
         let Some(index) = self.copies.iter().position(|replica| replica.node == node) else { return };
         let end_offset = self.copies[index].end_offset;
-        let flushed = self.copies[index].flushed.max(self.log.start_offset());
+        let flushed = self.copies[index].flushed;
         if flushed >= end_offset {
             return;
         }
@@ -740,3 +740,142 @@ fn checkpoints_by(at: Time, rules: &Rules) -> i64 {
 
 /// Kafka counts milliseconds and asks for more than the limit.
 const JUST_LONGER: Duration = Duration::from_millis(1);
+
+#[cfg(test)]
+mod tests {
+    use super::super::nodes::Node;
+    use super::*;
+    use crate::wire::batch::BatchBuilder;
+    use proptest::prelude::*;
+
+    const RULES: Rules = Rules {
+        min_insync_replicas: 1,
+        lag_time_max: Duration::from_secs(30),
+        flush_messages: i64::MAX,
+        checkpoint_interval: Duration::from_secs(5),
+        unclean_leader_election: true,
+        eligible_leader_replicas: false,
+        truncate_to_high_watermark: false,
+    };
+
+    #[derive(Debug, Clone, Copy)]
+    enum Step {
+        Append(u8),
+        Copy(usize),
+        Lead(usize),
+        Flush(usize),
+        LosePower(usize),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            4 => (1..4_u8).prop_map(Step::Append),
+            3 => (0..4_usize).prop_map(Step::Copy),
+            2 => (0..4_usize).prop_map(Step::Lead),
+            1 => (0..4_usize).prop_map(Step::Flush),
+            1 => (0..4_usize).prop_map(Step::LosePower),
+        ];
+        proptest::collection::vec(step, 1..80)
+    }
+
+    /// Replicas as plain lists: of every record the offset is its place, and what stands there is the epoch and the key
+    /// of its batch.
+    #[derive(Default)]
+    struct Plain {
+        logs: [Vec<(i32, i32)>; 4],
+        flushed: [usize; 4],
+    }
+
+    impl Plain {
+        fn truncate(&mut self, node: usize, to: usize) {
+            self.logs[node].truncate(to);
+            self.flushed[node] = self.flushed[node].min(to);
+        }
+
+        fn copy(&mut self, from: usize, to: usize) {
+            let same = self.logs[from].iter().zip(&self.logs[to]).take_while(|(a, b)| a == b).count();
+            self.truncate(to, same);
+            self.logs[to] = self.logs[from].clone();
+        }
+    }
+
+    fn records(partition: &Partition, node: NodeId) -> Vec<(i32, i32)> {
+        let replica = partition.replica_log(node).expect("a replica");
+        let mut found = Vec::new();
+        for batch in replica.log().batches().filter(|batch| batch.header.base_offset < replica.end_offset()) {
+            let record = (batch.header.partition_leader_epoch, batch.header.base_timestamp as i32);
+            found.extend(std::iter::repeat_n(record, batch.header.records_count as usize));
+        }
+        assert_eq!(found.len() as i64, replica.end_offset(), "{node} says where its log ends");
+        found
+    }
+
+    proptest! {
+        #[test]
+        fn shared_logs_hold_what_separate_logs_would(steps in steps()) {
+            let ids = [1, 2, 3, 4].map(NodeId);
+            let nodes = Nodes::new(ids.map(|id| Node {
+                id,
+                host: "localhost".into(),
+                port: 9092,
+                rack: None,
+                running: true,
+                fenced: false,
+                follower_delay: Duration::ZERO,
+            }));
+            let (now, mut plain) = (Time::ZERO, Plain::default());
+            let mut partition = Partition::new(ids.to_vec(), &nodes);
+            ids.into_iter().for_each(|id| partition.set_copying(id, false));
+            let mut leader = 0;
+            for (turn, step) in steps.into_iter().enumerate() {
+                match step {
+                    Step::Append(count) => {
+                        let key = turn as i32;
+                        let record = |batch: BatchBuilder, _| batch.record(i64::from(key), None, None);
+                        let batch = (0..count).fold(BatchBuilder::new().producer(7, 0, key), record);
+                        let (epoch, end) = (partition.leader_epoch, partition.log.end_offset());
+                        let bytes = batch.build().expect("a batch").into();
+                        let header = partition.log.append(bytes, epoch, None).clone();
+                        partition.producers.remember(&header, now);
+                        partition.appended(now, end, &RULES);
+                        plain.logs[leader].extend(std::iter::repeat_n((epoch, key), count.into()));
+                    }
+                    Step::Copy(node) if node == leader => {}
+                    Step::Copy(node) => {
+                        partition.set_copying(ids[node], true);
+                        partition.advance(now, &RULES);
+                        partition.set_copying(ids[node], false);
+                        plain.copy(leader, node);
+                    }
+                    Step::Lead(node) => {
+                        partition.lead(now, Some(ids[node]), true, &RULES);
+                        leader = node;
+                    }
+                    Step::Flush(node) => {
+                        partition.flush(now, ids[node]);
+                        plain.flushed[node] = plain.logs[node].len();
+                    }
+                    Step::LosePower(node) => {
+                        partition.lose_unflushed(ids[node]);
+                        let flushed = plain.flushed[node];
+                        plain.truncate(node, flushed);
+                        if node == leader {
+                            partition.lead(now, Some(ids[node]), true, &RULES);
+                        }
+                    }
+                }
+                partition.check("orders", 0);
+                for (node, log) in plain.logs.iter().enumerate() {
+                    prop_assert_eq!(&records(&partition, ids[node]), log);
+                }
+                // Of its producer the leader remembers the last five batches of its own log.
+                let mut batches: Vec<i64> =
+                    partition.log.batches().rev().take(5).map(|batch| batch.header.base_offset).collect();
+                batches.reverse();
+                let remembered: Vec<i64> =
+                    partition.producers.iter().flat_map(|(_, producer)| &producer.batches).map(|b| b.base_offset).collect();
+                prop_assert_eq!(remembered, batches);
+            }
+        }
+    }
+}
