@@ -8,7 +8,6 @@ use crate::state::nodes::NodeId;
 use crate::view::View;
 use crate::wire::batch::{self, Record};
 use std::net::IpAddr;
-use std::time::Duration;
 
 /// A running cluster. `Send + Sync`; stops when it is dropped; independent of the caller's runtime, if there is one.
 ///
@@ -157,18 +156,6 @@ impl Builder {
     /// Where all chance comes from; equal seeds give equal topic ids, member ids and leaders.
     pub fn seed(mut self, seed: u64) -> Self {
         self.server.cluster.seed = seed;
-        self
-    }
-
-    /// How long followers take to copy a record; see [`ClusterConfig::follower_delay`].
-    pub fn follower_delay(mut self, delay: Duration) -> Self {
-        self.server.cluster.follower_delay = delay;
-        self
-    }
-
-    /// How long a crash goes unnoticed; see [`ClusterConfig::failover_delay`].
-    pub fn failover_delay(mut self, delay: Duration) -> Self {
-        self.server.cluster.failover_delay = delay;
         self
     }
 

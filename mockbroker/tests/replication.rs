@@ -14,6 +14,9 @@ use rehearsal_mockbroker::view::{PartitionView, ReplicaView};
 use rehearsal_mockbroker::wire::batch::{BatchBuilder, records};
 use rehearsal_mockbroker::wire::generated::fetch_request::{FetchPartition, FetchRequest, FetchTopic};
 use rehearsal_mockbroker::wire::generated::fetch_response::PartitionData;
+use rehearsal_mockbroker::wire::generated::incremental_alter_configs_request::{
+    AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest,
+};
 use rehearsal_mockbroker::wire::generated::list_offsets_request::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
 };
@@ -257,6 +260,20 @@ fn an_election_is_unclean_by_itself_where_the_topic_allows_it() {
     kafka.control(Command::Crash(ONE));
     assert_eq!(kafka.partition().leader, Some(TWO));
     assert_eq!(kafka.stored(), [""; 0]);
+}
+
+#[test]
+fn a_leaderless_partition_is_led_again_some_time_after_its_topic_allows_it() {
+    let mut kafka = Kafka::new();
+    for follower in [TWO, THREE] {
+        kafka.shrink(follower);
+    }
+    kafka.control(Command::Crash(ONE));
+    kafka.allow_unclean_election();
+    assert_eq!(kafka.partition().leader, None);
+    kafka.advance(300_000);
+    assert_eq!(kafka.partition().leader, Some(TWO));
+    assert_eq!(kafka.cluster.next_wake(), None);
 }
 
 #[test]
@@ -830,6 +847,18 @@ impl Kafka {
     fn stored(&self) -> Vec<String> {
         let batches = self.cluster.stored_batches(TOPIC, 0).expect("the partition");
         batches.iter().flat_map(values_of).collect()
+    }
+
+    fn allow_unclean_election(&mut self) {
+        let name = Str::from("unclean.leader.election.enable");
+        let config = AlterableConfig { name, value: Some(Str::from("true")), ..Default::default() };
+        let resource =
+            AlterConfigsResource { resource_type: 2, resource_name: Str::from(TOPIC), configs: vec![config] };
+        let conn = self.connect(TWO);
+        match self.ask(conn, 1, IncrementalAlterConfigsRequest { resources: vec![resource], ..Default::default() }) {
+            Some(Response::IncrementalAlterConfigs(altered)) => assert_eq!(altered.responses[0].error_code, 0),
+            other => panic!("not an answer to IncrementalAlterConfigs: {other:?}"),
+        }
     }
 
     fn latest(&mut self) -> Result<i64, ErrorCode> {

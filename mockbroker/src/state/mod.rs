@@ -14,7 +14,7 @@ pub mod topics;
 use crate::config::{ClusterConfig, ConfigError, TopicConfig};
 use crate::error::{ErrorCode, Reject};
 use crate::parked::PartitionName;
-use crate::time::millis;
+use crate::time::{Time, millis};
 use crate::wire::Uuid;
 use configs::{BrokerSettings, Configs};
 use failover::Replication;
@@ -185,11 +185,12 @@ impl State {
     }
 
     /// Takes over topic configs that have changed.
-    pub fn configs_changed(&mut self) {
+    pub fn configs_changed(&mut self, now: Time) {
         for topic in self.topics.iter_mut() {
             topic.settings = self.configs.topic_settings(&topic.name);
         }
         self.groups.configure(group_settings(self.configs.broker_settings()));
+        self.watch_leaderless(now);
     }
 
     /// A producer id no one has had.

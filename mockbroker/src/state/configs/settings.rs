@@ -200,6 +200,7 @@ broker_settings! {
     replica_lag_time_max_ms: i64 = "replica.lag.time.max.ms",
     replica_high_watermark_checkpoint_interval_ms: i64 = "replica.high.watermark.checkpoint.interval.ms",
     log_flush_scheduler_interval_ms: i64 = "log.flush.scheduler.interval.ms",
+    unclean_leader_election_interval_ms: i64 = "unclean.leader.election.interval.ms",
     log_retention_check_interval_ms: i64 = "log.retention.check.interval.ms",
     log_cleaner: bool = "log.cleaner.enable",
     log_cleaner_backoff_ms: i64 = "log.cleaner.backoff.ms",
