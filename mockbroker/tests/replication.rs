@@ -418,6 +418,18 @@ fn a_follower_serves_only_what_it_knows_to_be_committed() {
 }
 
 #[test]
+fn a_consumer_that_waits_at_a_follower_is_served_with_its_next_fetch() {
+    let mut kafka = Kafka::slow(50);
+    let reader = kafka.connect(TWO);
+    assert!(kafka.fetch(reader, waiting(0, 30_000)).is_none());
+    kafka.produce(LEADER, "a").now().expect("stored");
+    kafka.advance(99);
+    assert!(kafka.take_fetched(reader).is_none());
+    kafka.advance(1);
+    assert_eq!(values(&kafka.take_fetched(reader).expect("known to be committed")), ["a"]);
+}
+
+#[test]
 fn a_new_leader_does_not_say_where_the_log_ends_before_it_knows() {
     let mut kafka = Kafka::slow(100);
     kafka.produce(LEADER, "a").now().expect("stored");

@@ -291,7 +291,7 @@ impl Partition {
             }
             return false;
         }
-        let before = (self.log.high_watermark(), self.partition_epoch);
+        let mut news = false;
         loop {
             let mut moved = false;
             for index in 0..self.copies.len() {
@@ -301,10 +301,10 @@ impl Partition {
             moved |= self.dismiss_from_isr(at, rules);
             moved |= self.raise_high_watermark(at, rules);
             if !moved {
-                break;
+                return news;
             }
+            news = true;
         }
-        before != (self.log.high_watermark(), self.partition_epoch)
     }
 
     /// When something happens by itself.
