@@ -188,11 +188,12 @@ impl State {
     }
 
     /// Takes over topic configs that have changed.
-    pub fn configs_changed(&mut self) {
+    pub fn configs_changed(&mut self, now: Time) {
         for topic in self.topics.iter_mut() {
             topic.settings = self.configs.topic_settings(&topic.name);
         }
         self.groups.configure(group_settings(self.configs.broker_settings()));
+        self.watch_leaderless(now);
     }
 
     /// A producer id no one has had.

@@ -110,6 +110,13 @@ impl Producers {
         }
         self.0.retain(|id, _| !affected.contains(id));
         for header in kept.filter(|header| affected.contains(&header.producer_id)) {
+            self.remember_stored(header);
+        }
+    }
+
+    /// Remembers a batch found in the log, at the time it says itself.
+    pub fn remember_stored(&mut self, header: &BatchHeader) {
+        if !header.is_control() {
             self.remember(header, Time::from_millis(header.max_timestamp));
         }
     }
