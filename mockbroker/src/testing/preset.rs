@@ -214,10 +214,10 @@ impl<'a> Presets<'a> {
     /// There is no such partition, or nobody else has a replica of it.
     pub fn acks1_leader_crash(self, topic: &str, partition: i32) -> Result<LeaderCrash<'a>, PresetError> {
         let (leader, followers) = self.replicas(topic, partition)?;
-        for node in followers {
+        for node in followers.iter().copied() {
             self.kafka.control(Command::StopCopying { topic: topic.to_owned(), partition, node })?;
         }
-        Ok(LeaderCrash { kafka: self.kafka, leader })
+        Ok(LeaderCrash { kafka: self.kafka, leader, followers, topic: topic.to_owned(), partition })
     }
 
     /// The in-sync replicas shrink to the leader; `strike` kills it and lets a replica lead that lacks what was written
@@ -420,6 +420,9 @@ impl CoordinatorFailover<'_> {
 pub struct LeaderCrash<'a> {
     kafka: &'a MockCluster,
     leader: NodeId,
+    followers: Vec<NodeId>,
+    topic: String,
+    partition: i32,
 }
 
 impl LeaderCrash<'_> {
@@ -428,12 +431,17 @@ impl LeaderCrash<'_> {
         self.leader.0
     }
 
-    /// The leader dies; a follower leads without what it had not copied.
+    /// The leader dies; a follower leads without what it had not copied, and the others copy from it again.
     ///
     /// # Errors
     /// It does not run any more.
     pub fn strike(self) -> Result<(), PresetError> {
-        Ok(self.kafka.control(Command::Crash(self.leader))?)
+        self.kafka.control(Command::Crash(self.leader))?;
+        for node in self.followers {
+            let (topic, partition) = (self.topic.clone(), self.partition);
+            self.kafka.control(Command::ResumeCopying { topic, partition, node })?;
+        }
+        Ok(())
     }
 }
 
