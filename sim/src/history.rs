@@ -142,6 +142,16 @@ pub enum Fate {
     Open,
 }
 
+/// Who moved a consumer's position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SoughtBy {
+    /// The client's `auto.offset.reset`, for want of an offset, or of one that is in range.
+    Reset,
+    /// The program, which asked for it.
+    Program,
+}
+
 /// Why a coordinator put a member out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -186,8 +196,8 @@ pub enum What {
     Assigned { group: Name, partitions: Vec<TopicPartition>, generation: i32 },
     /// A consumer gave partitions up; with `lost` it had lost them before it could.
     Revoked { group: Name, partitions: Vec<TopicPartition>, lost: bool },
-    /// A consumer's position was moved on purpose: a reset for want of an offset, or a seek.
-    Sought { group: Name, partition: TopicPartition, to: i64, why: Name },
+    /// A consumer's position was moved.
+    Sought { group: Name, partition: TopicPartition, to: i64, by: SoughtBy },
     /// A consumer read a record. Records of one answer have the same `poll`, which counts up on each node.
     /// `transaction` is the consumer's own, when it reads inside one.
     Delivered { group: Name, at: Place, message: Name, poll: u64, transaction: Option<Name> },
@@ -579,7 +589,9 @@ impl fmt::Display for What {
             Self::Revoked { group, partitions, lost } => {
                 write!(f, "{} {} of {group}", if *lost { "lost" } else { "gave up" }, list(partitions))
             }
-            Self::Sought { group, partition, to, why } => write!(f, "{group} goes on at {partition}@{to}: {why}"),
+            Self::Sought { group, partition, to, by } => {
+                write!(f, "{group} goes on at {partition}@{to}: {}", by.word())
+            }
             Self::Delivered { group, at, message, .. } => write!(f, "{message} delivered to {group} from {at}"),
             Self::Started { group, at, message, attempt, .. } => {
                 write!(f, "attempt {attempt} of {group} at {message} began ({at})")
@@ -649,6 +661,16 @@ impl Fate {
             Self::Aborted => "aborted",
             Self::Unknown => "nobody knows how it ended",
             Self::Open => "still open",
+        }
+    }
+}
+
+impl SoughtBy {
+    /// For sentences.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Reset => "its offset was reset",
+            Self::Program => "the program asked for it",
         }
     }
 }

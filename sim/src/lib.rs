@@ -13,7 +13,9 @@
 //! All of that is pure: no clock, no thread, no socket, and no chance but what comes from a seed.
 
 pub mod chance;
+pub mod checkers;
 pub mod history;
+pub mod liveness;
 pub mod name;
 pub mod plan;
 pub mod swarm;
