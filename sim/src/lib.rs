@@ -14,8 +14,10 @@
 
 pub mod chance;
 pub mod checkers;
+pub mod coverage;
 pub mod history;
 pub mod liveness;
 pub mod name;
 pub mod plan;
+pub mod shrink;
 pub mod swarm;
