@@ -19,5 +19,6 @@ pub mod history;
 pub mod liveness;
 pub mod name;
 pub mod plan;
+pub mod report;
 pub mod shrink;
 pub mod swarm;

@@ -150,13 +150,14 @@ pub fn judge(history: &History, checkers: &[Box<dyn Checker>]) -> Judgement {
                 found.verdict()
             }
         };
-        Judged { checker: checker.name(), promise: checker.promise(), verdict }
+        let at_rest = checker.needs().contains(&Evidence::Rest);
+        Judged { checker: checker.name(), promise: checker.promise(), at_rest, verdict }
     };
     let mut judged: Vec<Judged> = checkers.iter().map(verdict).collect();
     let mut stuck = Findings::of(liveness::NAME, history);
     liveness::check(history, &mut stuck);
     let verdict = if history.healed() { stuck.verdict() } else { Verdict::Unchecked(Evidence::Rest) };
-    judged.push(Judged { checker: liveness::NAME, promise: liveness::PROMISE, verdict });
+    judged.push(Judged { checker: liveness::NAME, promise: liveness::PROMISE, at_rest: true, verdict });
     Judgement { judged }
 }
 
@@ -174,6 +175,8 @@ pub struct Judged {
     pub checker: &'static str,
     /// Its promise.
     pub promise: &'static str,
+    /// Whether it can only judge a run at rest: what it finds then has its cause earlier.
+    pub at_rest: bool,
     /// What it found.
     pub verdict: Verdict,
 }
@@ -228,9 +231,17 @@ impl Judgement {
         })
     }
 
-    /// The counter-example to report: the one that shows first, for what follows may be its consequence.
+    /// The counter-example to report: the one that shows first, for what follows may be its consequence. What is only
+    /// missing at the end comes after all that was wrong before.
     pub fn first(&self) -> Option<&Violation> {
-        self.violations().min_by_key(|violation| violation.events.last().copied().unwrap_or(usize::MAX))
+        let found = self.judged.iter().flat_map(|judged| match &judged.verdict {
+            Verdict::Broken(violations) => violations.iter().map(|violation| (judged.at_rest, violation)).collect(),
+            _ => Vec::new(),
+        });
+        let shows = |(at_rest, violation): &(bool, &Violation)| {
+            (*at_rest, violation.events.last().copied().unwrap_or(usize::MAX))
+        };
+        found.min_by_key(shows).map(|(_, violation)| violation)
     }
 
     /// Whether no promise was broken.
