@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn a_group_that_starts_at_the_end_need_not_read_what_was_before() {
-        let story = Story::new().from_latest().sent("a-0", 0).sent("a-1", 1).read("worker-1", "a-1", 1);
+        let story = Story::new().starting_at_the_end().sent("a-0", 0).sent("a-1", 1).read("worker-1", "a-1", 1);
         assert_eq!(kinds(&LostWrite, &story.over()), [""; 0]);
     }
 }

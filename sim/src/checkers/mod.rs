@@ -140,7 +140,7 @@ pub fn all() -> Vec<Box<dyn Checker>> {
 
 /// The verdicts of these checkers over this run, and who is stuck on what if it did not come to rest.
 pub fn judge(history: &History, checkers: &[Box<dyn Checker>]) -> Judgement {
-    let verdict = |checker: &Box<dyn Checker>| {
+    let verdict = |checker: &dyn Checker| {
         let missing = checker.needs().iter().find(|need| !need.given(history));
         let verdict = match missing {
             Some(missing) => Verdict::Unchecked(*missing),
@@ -153,7 +153,7 @@ pub fn judge(history: &History, checkers: &[Box<dyn Checker>]) -> Judgement {
         let at_rest = checker.needs().contains(&Evidence::Rest);
         Judged { checker: checker.name(), promise: checker.promise(), at_rest, verdict }
     };
-    let mut judged: Vec<Judged> = checkers.iter().map(verdict).collect();
+    let mut judged: Vec<Judged> = checkers.iter().map(|checker| verdict(checker.as_ref())).collect();
     let mut stuck = Findings::of(liveness::NAME, history);
     liveness::check(history, &mut stuck);
     let verdict = if history.healed() { stuck.verdict() } else { Verdict::Unchecked(Evidence::Rest) };

@@ -82,7 +82,7 @@ impl Story {
         self
     }
 
-    pub(crate) fn from_latest(mut self) -> Self {
+    pub(crate) fn starting_at_the_end(mut self) -> Self {
         self.terms().from_earliest = false;
         self
     }

@@ -97,6 +97,9 @@ fn down(from: Duration, until: Duration) -> Bar {
     Bar { from: millis(from), until: millis(until), label: "away".to_owned(), class: "down" }
 }
 
+/// Points, and what each turn began and is called.
+type Turns = (Vec<usize>, Vec<(Duration, String)>);
+
 fn partitions(history: &History, witnesses: &[usize]) -> Vec<Lane> {
     let of = |what: &What| -> Option<TopicPartition> {
         match what {
@@ -109,7 +112,7 @@ fn partitions(history: &History, witnesses: &[usize]) -> Vec<Lane> {
             what => what.place().map(|place| place.tp.clone()),
         }
     };
-    let mut lanes: BTreeMap<TopicPartition, (Vec<usize>, Vec<(Duration, String)>)> = BTreeMap::new();
+    let mut lanes: BTreeMap<TopicPartition, Turns> = BTreeMap::new();
     for (number, event) in history.numbered() {
         let Some(tp) = of(&event.what) else { continue };
         let (points, leaders) = lanes.entry(tp).or_default();
@@ -144,7 +147,7 @@ fn in_turn(turns: Vec<(Duration, String)>, end: Duration) -> Vec<Bar> {
 }
 
 fn groups(history: &History) -> Vec<Lane> {
-    let mut lanes: BTreeMap<&Name, (Vec<usize>, Vec<(Duration, String)>)> = BTreeMap::new();
+    let mut lanes: BTreeMap<&Name, Turns> = BTreeMap::new();
     for (number, event) in history.numbered() {
         match &event.what {
             What::Rebalanced { group, .. } => {

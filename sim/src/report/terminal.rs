@@ -39,7 +39,7 @@ fn broken(report: &Report<'_>, violation: &Violation) -> Vec<String> {
         format!("  but       {}", violation.sentence),
     ];
     if violation.more > 0 {
-        lines.push(format!("            and {} times more", violation.more));
+        lines.push(format!("            and {} more like it", violation.more));
     }
     lines.push(String::new());
     lines.push("  how it came to that".to_owned());
