@@ -18,11 +18,19 @@
 //! assert_eq!(history.events()[0].to_string(), "1.2s pub-1: w17/3 acknowledged at orders/2@41");
 //! ```
 //!
-//! Three rules for those who record:
+//! Rules for those who record:
 //! - A **message** has one name for its whole life, `w17/3`, given by the plan and carried in a header. Its copy in a
 //!   dead-letter topic has the same.
 //! - A topic that was deleted and created anew is another topic; record [`What::Recreated`] in between.
-//! - A node that died says nothing more: record [`What::NodeCrashed`], and none of its handlers runs from then on.
+//! - A node that died says nothing more: record [`What::NodeCrashed`], and none of its handlers runs from then on. A node
+//!   that starts again says [`What::NodeStarted`].
+//! - An attempt at a record begins and ends once, however many handlers it has: [`What::Started`] before the first,
+//!   [`What::Finished`] after the last, [`Handled::Well`] only if all went well. A handler that ran out of time has
+//!   [failed](Handled::Failed).
+//! - Every [`What::Attempted`] is answered by [`What::Acknowledged`] or [`What::NotSent`]; what is not is stuck.
+//! - Who cannot tell one poll from the next gives every delivery a number of its own.
+//! - Brokers record [`What::Stored`] before anybody can have read it, and a coordinator [`What::OffsetStored`] before the
+//!   commit is answered, so that the order of the events is an order of causes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -39,6 +47,8 @@ pub struct History {
     /// What was promised to whom.
     pub terms: Terms,
     events: Vec<Event>,
+    /// What was last stored at each place, and its key.
+    stored: BTreeMap<Place, (Name, Option<Name>)>,
     /// Frames that went between nodes, for the space-time diagram only; no checker reads them.
     pub frames: Vec<Frame>,
     /// What the brokers had at the end. `None` for a run against brokers we cannot look into.
@@ -124,7 +134,7 @@ pub enum Handled {
     Failed,
     /// It panicked.
     Panicked,
-    /// It was stopped from outside: a timeout, a revocation, a shutdown. It has no further effect.
+    /// It was stopped from outside, by a revocation or a shutdown, and has no further effect.
     Cancelled,
 }
 
@@ -226,8 +236,11 @@ pub enum What {
     NodePaused,
     /// It goes on.
     NodeResumed,
-    /// A fault of the plan began to act on these nodes.
+    /// A fault of the plan began to act on these nodes; on all when none is named. Also what a handler was told to do by
+    /// the plan, on the node where it does it.
     FaultBegan { label: Name, family: Family, nodes: Vec<Name> },
+    /// It did something: a message was dropped, an answer lost, a request held.
+    FaultHit { label: Name },
     /// It is healed.
     FaultEnded { label: Name },
     /// All faults are over. From here on the run has to come to rest.
@@ -367,8 +380,29 @@ impl History {
 
     /// Adds what happened. Call in the order in which it happened; the answer is the event's number.
     pub fn record(&mut self, at: Duration, node: impl Into<Name>, what: What) -> usize {
+        if let What::Stored { at, message, aggregate, .. } = &what {
+            self.stored.insert(at.clone(), (message.clone(), aggregate.clone()));
+        }
         self.events.push(Event { at, node: node.into(), what });
         self.events.len() - 1
+    }
+
+    /// The record last stored at a place, and its key: for those who see places and not names, as the bus's hooks do.
+    pub fn stored_at(&self, at: &Place) -> Option<(&Name, Option<&Name>)> {
+        self.stored.get(at).map(|(message, aggregate)| (message, aggregate.as_ref()))
+    }
+
+    /// How often each fault struck, by label; 0 for one that began and did nothing.
+    pub fn hits(&self) -> BTreeMap<&Name, u64> {
+        let mut hits = BTreeMap::new();
+        for event in &self.events {
+            match &event.what {
+                What::FaultBegan { label, .. } => drop(hits.entry(label).or_default()),
+                What::FaultHit { label } => *hits.entry(label).or_default() += 1,
+                _ => {}
+            }
+        }
+        hits
     }
 
     /// All that happened, in order.
@@ -614,6 +648,7 @@ impl fmt::Display for What {
             Self::NodePaused => f.write_str("stands still"),
             Self::NodeResumed => f.write_str("goes on"),
             Self::FaultBegan { label, family, nodes } => write!(f, "{family} #{label} begins on {}", list(nodes)),
+            Self::FaultHit { label } => write!(f, "#{label} strikes"),
             Self::FaultEnded { label } => write!(f, "#{label} is over"),
             Self::Healed => f.write_str("all faults are over"),
             Self::Stored { at, message, .. } => write!(f, "{message} stored at {at}"),

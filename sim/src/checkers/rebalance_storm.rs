@@ -13,10 +13,15 @@ use std::time::Duration;
 use super::{Checker, Findings};
 use crate::history::{Event, History, What};
 use crate::name::Name;
+use crate::plan::Family;
 
 /// Rebalances stop.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RebalanceStorm;
+
+/// Clients learn of new partitions when they ask for metadata again, after five minutes at most
+/// (`topic.metadata.refresh.interval.ms`, `metadata.max.age.ms`).
+const METADATA_AGE: Duration = Duration::from_secs(300);
 
 /// After the last cause a member may still run into its session timeout (45 s), and the group wait for it once more
 /// (`max.poll.interval.ms` bounds a rebalance; 60 s is what the bus uses under simulation).
@@ -56,6 +61,10 @@ impl Checker for RebalanceStorm {
                         });
                     }
                 }
+                What::FaultBegan { family: Family::AddPartitions, .. } => {
+                    causes += 1;
+                    last_cause = last_cause.max(*now + METADATA_AGE);
+                }
                 What::NodeStarted
                 | What::NodeCrashed
                 | What::NodeResumed
@@ -66,7 +75,7 @@ impl Checker for RebalanceStorm {
                 | What::Evicted { .. }
                 | What::Recreated { .. } => {
                     causes += 1;
-                    last_cause = *now;
+                    last_cause = last_cause.max(*now);
                 }
                 _ => {}
             }
@@ -114,6 +123,8 @@ mod tests {
     fn a_group_that_goes_on_long_after_the_last_cause_is_caught() {
         let story = generations(Story::new(), 1..3).healed();
         assert_eq!(kinds(&RebalanceStorm, &generations(story.clone().later(20_000), 3..4).live()), [""; 0]);
-        assert_eq!(kinds(&RebalanceStorm, &generations(story.later(120_000), 3..4).live()), ["unsettled"]);
+        assert_eq!(kinds(&RebalanceStorm, &generations(story.clone().later(120_000), 3..4).live()), ["unsettled"]);
+        let grown = story.fault("f1", Family::AddPartitions, &[]).later(290_000);
+        assert_eq!(kinds(&RebalanceStorm, &generations(grown, 3..4).live()), [""; 0]);
     }
 }

@@ -130,6 +130,17 @@ pub struct Planned<'a> {
     pub topic: &'a Name,
 }
 
+/// Something that is due at a moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Due<'a> {
+    /// A record is to be published.
+    Publish(Planned<'a>),
+    /// The fault of this label begins; that is all if it [lasts](Fault::lasts) no time.
+    Begins(&'a Name, &'a Fault),
+    /// It is over, and is healed.
+    Ends(&'a Name, &'a Fault),
+}
+
 /// A line that contradicts the rest of its plan.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {label}: expected {expected}, found `{word}`")]
@@ -183,6 +194,25 @@ impl Plan {
         }
         records.sort_by_key(|record| record.at);
         records
+    }
+
+    /// All that happens at a moment, by time: what is due first comes first; at the same time faults end, then others
+    /// begin, then records are published.
+    pub fn agenda(&self) -> Vec<(Duration, Due<'_>)> {
+        let faults = self.faults().flat_map(|(label, at, fault)| {
+            let begins = (at, Due::Begins(label, fault));
+            let ends = (!fault.lasts().is_zero()).then(|| (at.saturating_add(fault.lasts()), Due::Ends(label, fault)));
+            [Some(begins), ends].into_iter().flatten()
+        });
+        let mut agenda: Vec<(Duration, Due<'_>)> = faults.collect();
+        agenda.extend(self.records().into_iter().map(|record| (record.at, Due::Publish(record))));
+        let turn = |due: &Due<'_>| match due {
+            Due::Ends(..) => 0,
+            Due::Begins(..) => 1,
+            Due::Publish(_) => 2,
+        };
+        agenda.sort_by_key(|(at, due)| (*at, turn(due)));
+        agenda
     }
 
     /// What a group's handler does with a record, by the record's name (`w17/3`): all lines that name it, in order.

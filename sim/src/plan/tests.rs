@@ -91,6 +91,29 @@ fn records_are_named_after_their_line() {
 }
 
 #[test]
+fn the_agenda_has_all_that_is_due_by_time() {
+    let plan = plan();
+    let due = |(at, due): (Duration, Due<'_>)| match due {
+        Due::Publish(record) => format!("{} publish {}", Time(at), record.message),
+        Due::Begins(label, fault) => format!("{} {} #{label}", Time(at), fault.verb()),
+        Due::Ends(label, _) => format!("{} heal #{label}", Time(at)),
+    };
+    let agenda: Vec<String> = plan.agenda().into_iter().map(due).skip(4).collect();
+    assert_eq!(
+        agenda,
+        [
+            "2s publish w17/4",
+            "2s publish w18/0",
+            "12.5s crash #f3",
+            "16.5s heal #f3",
+            "20s cut #f4",
+            "21.5s heal #f4",
+            "30s jump-clock #f5"
+        ]
+    );
+}
+
+#[test]
 fn a_handler_is_told_what_to_do_with_each_record() {
     let plan = plan();
     let told = |group, message| plan.behaviours(group, message).map(|(label, _)| label.to_string()).collect::<Vec<_>>();

@@ -20,7 +20,7 @@ mod terminal;
 pub use html::html;
 pub use junit::{Case, junit};
 pub use perfetto::perfetto;
-pub use terminal::terminal;
+pub use terminal::{summary, terminal};
 
 use crate::checkers::Judgement;
 use crate::history::History;

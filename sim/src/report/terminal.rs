@@ -1,10 +1,12 @@
 //! Thirty lines at most.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::Report;
-use crate::checkers::{Evidence, Judgement, Verdict, Violation};
-use crate::plan::{Entry, Plan, Setup};
+use crate::checkers::{Evidence, Judgement, Signature, Verdict, Violation};
+use crate::coverage::Coverage;
+use crate::plan::{Entry, Line, Plan, Setup};
 
 /// More than this nobody reads, and it fits a screen.
 const LINES_MAX: usize = 30;
@@ -20,6 +22,32 @@ pub fn terminal(report: &Report<'_>) -> String {
     lines.truncate(LINES_MAX);
     lines.iter().map(|line| clipped(line) + "\n").collect()
 }
+
+/// What came of a search over many seeds: how many held, which did not, and what was covered. At most 30 lines.
+///
+/// `broken` are the seeds that failed and how; `replay` makes the command that runs one again.
+pub fn summary(name: &str, broken: &[(u64, Signature)], coverage: &Coverage, replay: impl Fn(u64) -> String) -> String {
+    let runs = coverage.runs;
+    let mut lines = vec![match broken.len() as u64 {
+        0 => format!("{name}: {runs} of {runs} seeds held"),
+        failed => format!("{name}: BROKEN by {failed} of {runs} seeds"),
+    }];
+    let mut kinds: BTreeMap<&Signature, Vec<u64>> = BTreeMap::new();
+    for (seed, signature) in broken {
+        kinds.entry(signature).or_default().push(*seed);
+    }
+    for (signature, seeds) in kinds.iter().take(KINDS_MAX) {
+        let times = if seeds.len() == 1 { String::new() } else { format!(" ({} times)", seeds.len()) };
+        lines.push(format!("  {signature}{times}, again: {}", replay(seeds[0])));
+    }
+    if kinds.len() > KINDS_MAX {
+        lines.push(format!("  and {} kinds more", kinds.len() - KINDS_MAX));
+    }
+    lines.push(format!("  {coverage}"));
+    lines.iter().map(|line| clipped(line) + "\n").collect()
+}
+
+const KINDS_MAX: usize = 20;
 
 fn held(report: &Report<'_>) -> Vec<String> {
     let checked = report.judgement.judged.iter().filter(|judged| judged.verdict == Verdict::Held).count();
@@ -65,13 +93,13 @@ fn broken(report: &Report<'_>, violation: &Violation) -> Vec<String> {
         let _ = write!(plan, "; made small in {runs} runs from {}", size(before));
     }
     lines.push(plan);
-    let telling: Vec<String> = report
-        .plan
-        .lines
-        .iter()
-        .filter(|line| line.entry.family().is_some())
-        .map(|line| format!("    {line}"))
-        .collect();
+    let hits = report.history.hits();
+    let telling = |line: &Line| match hits.get(&line.label) {
+        Some(0) | None => format!("    {line}"),
+        Some(times) => format!("    {line}  (struck {times} times)"),
+    };
+    let telling: Vec<String> =
+        report.plan.lines.iter().filter(|line| line.entry.family().is_some()).map(telling).collect();
     let room = LINES_MAX.saturating_sub(lines.len() + 2).min(PLAN_LINES_MAX);
     if telling.len() <= room {
         lines.extend(telling);

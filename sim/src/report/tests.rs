@@ -87,6 +87,19 @@ fn the_terminal_says_when_all_held() {
 }
 
 #[test]
+fn a_search_is_summed_up() {
+    let mut coverage = crate::coverage::Coverage::of(&failed());
+    coverage.runs = 100;
+    let signature = |kind: &str| crate::checkers::Signature { checker: "lost-write".into(), kind: kind.into() };
+    let replay = |seed| format!("rehearsal sim --seeds {seed}");
+    let broken = [(7, signature("acked-lost")), (12, signature("read-past")), (31, signature("acked-lost"))];
+    let held = summary("orders survive chaos", &[], &coverage, replay);
+    insta::assert_snapshot!(held + &summary("orders survive chaos", &broken, &coverage, replay));
+    let many: Vec<_> = (0..90).map(|seed| (seed, signature(&format!("kind-{seed}")))).collect();
+    assert!(summary("orders", &many, &coverage, replay).lines().count() <= 30);
+}
+
+#[test]
 fn the_terminal_has_thirty_lines_at_most_and_no_escape_codes() {
     let story = (0..60).fold(Story::new().sent("a\u{1b}[31m-0", 0), |story, index| {
         story
