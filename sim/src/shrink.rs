@@ -241,6 +241,8 @@ const fn time(entry: &Entry) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::plan::{Family, Fault};
     use crate::swarm::{Settings, draw};
@@ -281,6 +283,15 @@ mod tests {
         assert_eq!(small.plan.records().len(), wanted.len());
         assert_eq!(small.plan.faults().count(), 0);
         assert!(small.runs < 250, "{} runs", small.runs);
+    }
+
+    #[test]
+    fn the_members_that_matter_are_left() {
+        let members = |plan: &Plan| plan.setup().filter(|setup| matches!(setup, Setup::Worker { .. })).count();
+        let bug = |plan: &Plan| (members(plan) >= 2 && plan.brokers >= 2).then(|| signature("acked-lost"));
+        let small = shrink(&big(), &signature("acked-lost"), 1000, bug);
+        assert_eq!((members(&small.plan), small.plan.brokers), (2, 2));
+        assert_eq!(small.plan.setup().count(), 4, "two workers, their group, its topic: {}", small.plan);
     }
 
     #[test]
@@ -345,6 +356,28 @@ mod tests {
         });
         assert_eq!((asked, small.runs, small.exhausted), (5, 5, true));
         assert!(has(&small.plan, "f3"));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+        #[test]
+        fn exactly_the_lines_that_matter_are_left(seed in 0..1000_u64, picks in prop::collection::vec(any::<prop::sample::Index>(), 1..4)) {
+            let plan = draw(seed, &Settings { records: 40, aggregates: 20, faults: 12..=12, ..Settings::default() });
+            let causes: Vec<Name> = plan
+                .lines
+                .iter()
+                .filter(|line| matches!(line.entry, Entry::Fault { .. } | Entry::Work { .. }))
+                .map(|line| line.label.clone())
+                .collect();
+            let wanted: BTreeSet<&Name> = picks.iter().map(|pick| pick.get(&causes)).collect();
+            let bug = |plan: &Plan| wanted.iter().all(|label| has(plan, label)).then(|| signature("acked-lost"));
+            let small = shrink(&plan, &signature("acked-lost"), 2000, bug);
+            let left: BTreeSet<&Name> =
+                causes.iter().filter(|label| has(&small.plan, label)).collect();
+            prop_assert_eq!(left, wanted);
+            prop_assert!(small.runs < 200, "{} runs", small.runs);
+        }
     }
 
     #[test]

@@ -477,6 +477,21 @@ mod tests {
     }
 
     #[test]
+    fn every_kind_of_line_comes_up() {
+        let mut verbs = BTreeSet::new();
+        for line in plans(&Settings::everything()).iter().flat_map(|plan| &plan.lines) {
+            match &line.entry {
+                Entry::Fault { fault, .. } => drop(verbs.insert(fault.verb())),
+                Entry::Behaviour { behaviour, .. } => drop(verbs.insert(behaviour.verb())),
+                Entry::Setup(setup) => drop(verbs.insert(setup.verb())),
+                Entry::Work { work, .. } => drop(verbs.insert(work.verb())),
+            }
+        }
+        let all = [Fault::VERBS, Behaviour::VERBS, Setup::VERBS, Work::VERBS].concat();
+        assert_eq!(verbs, BTreeSet::from_iter(all));
+    }
+
+    #[test]
     fn by_default_nothing_happens_in_which_kafka_breaks_its_own_promises() {
         for plan in plans(&Settings::default()) {
             assert!(plan.families().iter().all(|family| !family.breaks_kafkas_own_promises()));
