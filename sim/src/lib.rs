@@ -10,3 +10,12 @@
 //! - `scenarios`: the named failures, one file each, vulnerable and safe side
 //!
 //! and below them `rehearsal-sim-kernel`, the simulated operating system.
+
+#[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
+pub mod check;
+#[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
+mod host;
+#[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
+pub mod runner;
+#[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
+pub mod world;

@@ -11,7 +11,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
 /// What a simulation is: a function that runs on [`Node::CONTROL`] and returns what is to be known of the run.
-pub type Program = Box<dyn FnOnce() -> Vec<u8> + Send>;
+pub type Program<'a> = Box<dyn FnOnce() -> Vec<u8> + Send + 'a>;
 
 /// A simulation that runs in a process of its own.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ impl Child {
     ///
     /// # Errors
     /// The system gives no pipe or no process.
-    pub fn start(config: Config, program: Program) -> io::Result<Self> {
+    pub fn start(config: Config, program: Program<'_>) -> io::Result<Self> {
         let mut ends = [0; 2];
         // SAFETY: there is room for two descriptors.
         if unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) } != 0 {
@@ -181,7 +181,7 @@ fn write_part(tag: u8, bytes: &[u8]) {
 }
 
 /// The child's whole life.
-fn live(config: Config, program: Program) -> ! {
+fn live(config: Config, program: Program<'_>) -> ! {
     let wall_seconds = config.wall_max.as_secs().max(1);
     WALL_SECONDS.store(wall_seconds, Ordering::Relaxed);
     table::resolve_all();
@@ -202,8 +202,8 @@ fn live(config: Config, program: Program) -> ! {
 }
 
 extern "C" fn run(program: *mut c_void) -> *mut c_void {
-    // SAFETY: `live` passes the box, once.
-    let program = *unsafe { Box::from_raw(program.cast::<Program>()) };
+    // SAFETY: `live` passes the box, once. What the program borrows lives as long as `live`, which never returns.
+    let program = *unsafe { Box::from_raw(program.cast::<Program<'_>>()) };
     match std::panic::catch_unwind(AssertUnwindSafe(program)) {
         Ok(returned) => finish(&returned),
         Err(panic) => {

@@ -160,7 +160,7 @@ symbols! {
     fn sleep(seconds: c_uint) -> c_uint = clock::sleep, "sleeps in virtual time";
 
     "identity and chance":
-    fn getrandom(out: *mut c_void, length: size_t, flags: c_uint) -> ssize_t = identity::getrandom, "from the seed";
+    #[always] fn getrandom(out: *mut c_void, length: size_t, flags: c_uint) -> ssize_t = identity::getrandom, "from the seed, inside the kernel too";
     fn getentropy(out: *mut c_void, length: size_t) -> c_int = identity::getentropy, "from the seed";
     fn rand_r(seed: *mut c_uint) -> c_int = identity::rand_r, "from the seed of the simulation, not the program's";
     fn rand() -> c_int = identity::rand, "from the seed of the simulation, not the program's";

@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::machine::{Entered, Errno, Kernel, Mark, Next, Node, Step, Stop, ThreadId, Woken};
 use std::cell::{Cell, UnsafeCell};
 use std::ffi::c_int;
-use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, Ordering};
 
 /// Threads a simulation may have, dead ones included. Its limit is the `EAGAIN` of `pthread_create`.
 pub(crate) const THREADS_MAX: usize = 16_384;
@@ -40,6 +40,7 @@ static KERNEL: TheKernel = TheKernel(UnsafeCell::new(None));
 static TURNS: [AtomicU32; THREADS_MAX] = [const { AtomicU32::new(0) }; THREADS_MAX];
 /// The same for the keeper.
 static KEEPERS_TURN: AtomicU32 = AtomicU32::new(0);
+static BEGUN: AtomicBool = AtomicBool::new(false);
 /// The real number of the thread that is ending.
 static ENDING: AtomicI32 = AtomicI32::new(0);
 /// For the watchdog, who may read them at any time: who has the turn, and the last call made.
@@ -53,6 +54,11 @@ thread_local! {
     static ME: Cell<u32> = const { Cell::new(0) };
     /// The node of the next thread this thread creates; its own when there is none.
     static NEXT_NODE: Cell<Option<Node>> = const { Cell::new(None) };
+}
+
+/// Whether this process runs a simulation.
+pub(crate) fn has_begun() -> bool {
+    BEGUN.load(Ordering::Relaxed)
 }
 
 /// Whether the calling thread is in the simulation.
@@ -98,6 +104,7 @@ unsafe fn with_kernel<R>(act: impl FnOnce(&mut Kernel) -> R) -> R {
 /// # Safety
 /// Once a process, before any thread of the simulation exists.
 pub(crate) unsafe fn begin(config: Config) {
+    BEGUN.store(true, Ordering::Relaxed);
     // SAFETY: by the caller's promise nobody else can access the cell yet.
     unsafe { *KERNEL.0.get() = Some(Kernel::new(config)) };
 }
