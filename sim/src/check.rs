@@ -27,13 +27,16 @@ pub struct Setup {
     cluster: Option<ClusterConfig>,
     nodes: Vec<(String, ServiceNode)>,
     actions: Vec<(Duration, Action)>,
-    done: Option<Box<dyn Fn(&World) -> bool>>,
+    done: Option<Condition>,
     finally: Vec<Action>,
-    report: Option<Box<dyn FnOnce(&World) -> Vec<u8>>>,
+    report: Option<Reporter>,
 }
 
 /// Something that happens in a running simulation.
 pub type Action = Box<dyn FnOnce(&World)>;
+
+type Condition = Box<dyn Fn(&World) -> bool>;
+type Reporter = Box<dyn FnOnce(&World) -> Vec<u8>>;
 
 /// A Kafka cluster to be simulated.
 #[derive(Debug, Clone)]

@@ -41,6 +41,8 @@ static TURNS: [AtomicU32; THREADS_MAX] = [const { AtomicU32::new(0) }; THREADS_M
 /// The same for the keeper.
 static KEEPERS_TURN: AtomicU32 = AtomicU32::new(0);
 static BEGUN: AtomicBool = AtomicBool::new(false);
+/// Whether threads yield by chance at all.
+static PREEMPTS: AtomicBool = AtomicBool::new(false);
 /// The real number of the thread that is ending.
 static ENDING: AtomicI32 = AtomicI32::new(0);
 /// For the watchdog, who may read them at any time: who has the turn, and the last call made.
@@ -68,6 +70,7 @@ pub(crate) fn simulated() -> bool {
 }
 
 /// Does something outside the simulation: calls go to the real system.
+#[inline]
 pub(crate) fn outside<R>(act: impl FnOnce() -> R) -> R {
     struct Back(u32);
     impl Drop for Back {
@@ -83,6 +86,7 @@ pub(crate) fn outside<R>(act: impl FnOnce() -> R) -> R {
 ///
 /// # Panics
 /// Outside a simulation, and from within the kernel.
+#[inline]
 pub(crate) fn kernel<R>(act: impl FnOnce(&mut Kernel, ThreadId) -> R) -> R {
     let me = ME.get();
     assert!(me != 0, "only a thread of a running simulation can do this");
@@ -93,6 +97,7 @@ pub(crate) fn kernel<R>(act: impl FnOnce(&mut Kernel, ThreadId) -> R) -> R {
 
 /// # Safety
 /// The calling thread has the turn, and is not within another call of this function.
+#[inline]
 unsafe fn with_kernel<R>(act: impl FnOnce(&mut Kernel) -> R) -> R {
     // SAFETY: by the caller's promise no other reference into the cell exists.
     let kernel = unsafe { &mut *KERNEL.0.get() };
@@ -105,6 +110,7 @@ unsafe fn with_kernel<R>(act: impl FnOnce(&mut Kernel) -> R) -> R {
 /// Once a process, before any thread of the simulation exists.
 pub(crate) unsafe fn begin(config: Config) {
     BEGUN.store(true, Ordering::Relaxed);
+    PREEMPTS.store(config.preempt > 0, Ordering::Relaxed);
     // SAFETY: by the caller's promise nobody else can access the cell yet.
     unsafe { *KERNEL.0.get() = Some(Kernel::new(config)) };
 }
@@ -186,8 +192,9 @@ pub(crate) fn yield_now() {
 }
 
 /// Lets others run if the seed says so here.
+#[inline]
 pub(crate) fn maybe_yield() {
-    if kernel(|kernel, _| kernel.preempts()) {
+    if PREEMPTS.load(Ordering::Relaxed) && kernel(|kernel, _| kernel.preempts()) {
         yield_now();
     }
 }

@@ -192,6 +192,9 @@ impl Kernel {
     /// how many.
     pub fn wake_key(&mut self, key: Key, count: usize) -> usize {
         let mut woken = 0;
+        if self.queues.is_empty() {
+            return 0;
+        }
         while woken < count {
             let Some(queue) = self.queues.get(&key) else { break };
             let who = queue.iter().position(|(thread, _)| self.may_run(*thread)).unwrap_or(0);
