@@ -2,7 +2,7 @@
 
 use super::abi;
 use super::file::{descriptor_for, give, list, object_of, take};
-use super::real;
+use super::{raw, real};
 use super::token::{self, kernel};
 use crate::machine::{Errno, Half, ObjectId, Patience, SocketOption};
 use libc::{c_int, c_void, linger, msghdr, size_t, sockaddr, socklen_t, ssize_t, timeval};
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// The object behind a descriptor; what is not simulated is no socket.
 fn socket_of(fd: c_int) -> Result<ObjectId, Errno> {
-    object_of(fd).ok_or(Errno::NOTSOCK)
+    object_of(fd).ok_or_else(|| if raw::is_open(fd) { Errno::NOTSOCK } else { Errno::BADF })
 }
 
 fn is_nonblocking(kind: c_int) -> bool {

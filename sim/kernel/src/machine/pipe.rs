@@ -1,13 +1,13 @@
-//! Pipes, as pipe(7) has them: 64 KiB, writes of up to a page are whole or not at all.
+//! Pipes, as pipe(7) has them: 16 pages, writes of up to a page are whole or not at all. As in Linux's `pipe_write`, a
+//! write begins on the last page only if its odd end fits there whole.
 
 use super::node::Node;
 use super::object::{Kind, ObjectId, Patience, Sink, ready};
 use super::{Errno, Kernel, Mark, Step, ThreadId};
 use std::collections::VecDeque;
 
-const CAPACITY: usize = 65_536;
-/// `PIPE_BUF`: what is written whole.
-const ATOMIC: usize = 4_096;
+const PAGES: usize = 16;
+const PAGE: usize = 4_096;
 
 const READ: Mark = Mark::new("pipe read");
 const WRITE: Mark = Mark::new("pipe write");
@@ -15,8 +15,51 @@ const WRITE: Mark = Mark::new("pipe write");
 #[derive(Debug)]
 pub(crate) struct PipeReader {
     bytes: VecDeque<u8>,
+    /// The pages in use.
+    pages: VecDeque<Page>,
     /// The other end; gone once that object is.
     pub(crate) writer: ObjectId,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Page {
+    /// How much was ever written to it.
+    filled: usize,
+    /// How much of that is not read yet.
+    unread: usize,
+}
+
+impl PipeReader {
+    /// Takes in as much as there is room for.
+    fn fill(&mut self, bytes: &[u8]) -> usize {
+        let mut taken = 0;
+        let odd = bytes.len() % PAGE;
+        if let Some(last) = self.pages.back_mut()
+            && odd > 0
+            && last.filled + odd <= PAGE
+        {
+            (last.filled, last.unread, taken) = (last.filled + odd, last.unread + odd, odd);
+        }
+        while taken < bytes.len() && self.pages.len() < PAGES {
+            let some = PAGE.min(bytes.len() - taken);
+            self.pages.push_back(Page { filled: some, unread: some });
+            taken += some;
+        }
+        self.bytes.extend(&bytes[..taken]);
+        taken
+    }
+
+    /// So much was read.
+    fn free(&mut self, mut read: usize) {
+        while let (1.., Some(first)) = (read, self.pages.front_mut()) {
+            let some = read.min(first.unread);
+            first.unread -= some;
+            read -= some;
+            if first.unread == 0 {
+                self.pages.pop_front();
+            }
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -29,7 +72,7 @@ impl Kernel {
     pub fn pipe(&mut self, node: Node, nonblocking: bool) -> (ObjectId, ObjectId) {
         let reader = ObjectId::from_index(self.objects.len());
         let writer = ObjectId::from_index(self.objects.len() + 1);
-        self.create(node, Kind::PipeReader(PipeReader { bytes: VecDeque::new(), writer }), nonblocking);
+        self.create(node, Kind::PipeReader(PipeReader { bytes: VecDeque::new(), pages: VecDeque::new(), writer }), nonblocking);
         self.create(node, Kind::PipeWriter(PipeWriter { reader }), nonblocking);
         (reader, writer)
     }
@@ -49,7 +92,7 @@ impl Kernel {
 
     pub(crate) fn pipe_writer_readiness(&self, writer: &PipeWriter) -> u32 {
         match &self.objects[writer.reader.index()].kind {
-            Kind::PipeReader(reader) if reader.bytes.len() < CAPACITY => ready::WRITABLE,
+            Kind::PipeReader(reader) if reader.pages.len() < PAGES => ready::WRITABLE,
             Kind::PipeReader(_) => 0,
             _ => ready::WRITABLE | ready::ERR,
         }
@@ -69,6 +112,7 @@ impl Kernel {
         }
         if !reader.bytes.is_empty() {
             let given = drain(&mut reader.bytes, into);
+            reader.free(given);
             self.changed(writer);
             return Ok(given);
         }
@@ -87,18 +131,16 @@ impl Kernel {
     ) -> Step<usize> {
         let Kind::PipeWriter(writer) = &self.objects[object.index()].kind else { return Err(Errno::BADF.into()) };
         let reader = writer.reader;
-        let Kind::PipeReader(PipeReader { bytes: stored, .. }) = &mut self.objects[reader.index()].kind else {
+        let Kind::PipeReader(pipe) = &mut self.objects[reader.index()].kind else {
             return Err(Errno::PIPE.into());
         };
         if bytes.is_empty() {
             return Ok(0);
         }
-        let room = CAPACITY - stored.len();
-        if room >= bytes.len() || (bytes.len() > ATOMIC && room > 0) {
-            let some = room.min(bytes.len());
-            stored.extend(&bytes[..some]);
+        let taken = pipe.fill(bytes);
+        if taken > 0 {
             self.changed(reader);
-            return Ok(some);
+            return Ok(taken);
         }
         match self.wait_for(thread, WRITE, object, how)? {}
     }

@@ -540,6 +540,9 @@ impl Kernel {
         // Linux resets when bytes are left unread.
         let reset = socket.resets_on_close || !socket.received.is_empty();
         if socket.paired {
+            if let Some(alone) = self.socket(other) {
+                alone.fin_sent = true; // nobody reads what it sends
+            }
             if reset { self.arrived_rst(other) } else { self.arrived_fin(other) }
         } else if reset {
             self.post(node, to, None, Body::Rst { to: other });
