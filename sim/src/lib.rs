@@ -10,15 +10,25 @@
 //! 4. **Tell.** [`shrink`] makes the plan of a failing run small; [`report`] tells a human what happened, a browser, a
 //!    trace viewer and a CI; [`coverage`] says what has been tried and when to stop.
 //!
-//! All of that is pure: no clock, no thread, no socket, and no chance but what comes from a seed.
+//! Deciding, judging and telling is pure: no clock, no thread, no socket, and no chance but what comes from a seed.
+//! Running stands on `rehearsal-sim-kernel`, the simulated operating system, and is there on x86-64 Linux with glibc:
+//! [`check`] is the entry point of a `#[test]`, [`world`] what exists, [`runner`] a forked child for each seed.
 
 pub mod chance;
+#[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
+pub mod check;
 pub mod checkers;
 pub mod coverage;
 pub mod history;
+#[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
+mod host;
 pub mod liveness;
 pub mod name;
 pub mod plan;
 pub mod report;
+#[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
+pub mod runner;
 pub mod shrink;
 pub mod swarm;
+#[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
+pub mod world;
