@@ -441,13 +441,12 @@ fn describe_faults(cluster: &Cluster) -> String {
 }
 
 fn describe_requests(cluster: &Cluster) -> String {
-    let every = Requests::any();
-    let last: Vec<_> = cluster.requests(&every).rev().take(SHOWN_MAX).collect();
-    if last.is_empty() {
+    let mut last = cluster.last_requests(SHOWN_MAX).peekable();
+    if last.peek().is_none() {
         return "  no request has arrived: is the client's bootstrap.servers that of this cluster?".into();
     }
     let mut out = String::from("  last requests:");
-    for request in last.iter().rev() {
+    for request in last {
         let _ = write!(out, "\n    {request}");
     }
     out
