@@ -283,11 +283,58 @@ async fn a_rebalance_in_the_middle_of_a_handler_neither_loses_nor_repeats_nor_re
         })
         .await
         .unwrap();
-    assert_eq!(gate.begun.all(), [1], "the handler is in the middle of it still");
+    assert_eq!(gate.begun.of("o-1"), [1], "the handler is in the middle of it still");
     gate.open.send_replace(true);
 
     kafka.wait_for().committed(GROUP, TOPIC, 0, 3).await.unwrap();
-    assert_eq!((gate.begun.all(), gate.done.all()), (vec![1, 2, 3], vec![1, 2, 3]));
+    assert_eq!(gate.begun.of("o-1"), [1, 2, 3]);
+    assert_eq!(gate.done.of("o-1"), [1, 2, 3]);
+}
+
+#[tokio::test]
+async fn a_second_worker_takes_over_only_what_the_first_has_finished() {
+    const ORDERS: usize = 10;
+    let kafka = kafka();
+    let mut config = config(&kafka);
+    config.topic_partitions = Some(2);
+    let gate = Gate::default();
+    let first = service(config.clone(), gate.clone(), Hooks::none()).await.unwrap();
+    let orders: Vec<_> = (0..ORDERS).map(|order| format!("o-{order}")).collect();
+    let parcels = [1, 2, 3].map(|parcel| orders.iter().map(move |order| packed(order, parcel)));
+    first.publish(parcels.into_iter().flatten().collect::<Vec<_>>()).await.unwrap();
+    let mut consuming = first.start_consuming_in_background().unwrap();
+    assert_eq!(consuming.assigned().await, 2);
+    gate.begun.wait_for_count(ORDERS).await;
+
+    // It has to give one of its partitions away, and is in the middle of handlers on both.
+    let generation = kafka.group(GROUP).unwrap().generation;
+    config.consumer_name = "shipping-2".into();
+    let second = service(config, gate.clone(), Hooks::none()).await.unwrap();
+    second.start_consuming_in_background().unwrap();
+    kafka
+        .wait_for()
+        .until("the group to decide who has what", move |cluster| {
+            let group = cluster.group(GROUP)?;
+            (group.generation > generation && group.members.iter().all(|member| !member.assignment.is_empty()))
+                .then_some(())
+        })
+        .await
+        .unwrap();
+    // By its second heartbeat from now the first has long heard of it.
+    heartbeats(&kafka, 2).await;
+    gate.open.send_replace(true);
+    gate.done.wait_for_count(3 * ORDERS).await;
+
+    kafka.wait_for().stable(GROUP, 2).await.unwrap();
+    first.publish(orders.iter().map(|order| packed(order, 4)).collect::<Vec<_>>()).await.unwrap();
+    for partition in [0, 1] {
+        let end = kafka.records(TOPIC, partition).unwrap().len() as i64;
+        kafka.wait_for().committed(GROUP, TOPIC, partition, end).await.unwrap();
+    }
+    for order in &orders {
+        assert_eq!(gate.done.of(order), [1, 2, 3, 4], "{order}");
+    }
+    assert_ne!(second.stats().events_consumed, 0, "the second worker has its share");
 }
 
 #[tokio::test]
@@ -305,8 +352,8 @@ async fn a_worker_declared_dead_in_the_middle_of_a_handler_commits_nothing_it_ma
     gate.open.send_replace(true);
 
     kafka.wait_for().committed(GROUP, TOPIC, 0, 2).await.unwrap();
-    assert_eq!(gate.begun.all(), [1, 1, 2]);
-    assert_eq!(gate.done.all(), [1, 2], "what was begun before is cut off, not finished twice");
+    assert_eq!(gate.begun.of("o-1"), [1, 1, 2]);
+    assert_eq!(gate.done.of("o-1"), [1, 2], "what was begun before is cut off, not finished twice");
 }
 
 // ---- what the tests hold in their hands ----
@@ -404,17 +451,17 @@ where
 /// Stays in the middle of a label until it is told to go on.
 #[derive(Clone, Default)]
 struct Gate {
-    begun: Seen<u32>,
-    done: Seen<u32>,
+    begun: Labels,
+    done: Labels,
     open: Arc<watch::Sender<bool>>,
 }
 
 impl Printer for Gate {
     async fn print(&self, parcel: &ParcelPacked, _attempt: u32) -> Handled {
-        self.begun.note(parcel.parcel);
+        self.begun.note(parcel.clone());
         let mut open = self.open.subscribe();
         open.wait_for(|open| *open).await?;
-        self.done.note(parcel.parcel);
+        self.done.note(parcel.clone());
         Ok(())
     }
 }
