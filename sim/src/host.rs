@@ -89,10 +89,10 @@ impl Brokers {
         let mut outputs = VecDeque::from(outputs);
         while let Some(output) = outputs.pop_front() {
             match output {
-                Output::Reply { conn, response } => {
+                Output::Reply { conn, response, frame } => {
                     let Some(connection) = self.connections.get(&conn).copied() else { continue };
                     let Some(conversation) = self.conversations.get_mut(&connection) else { continue };
-                    match conversation.session.answer(response.as_deref()) {
+                    match conversation.session.answer(response.as_deref(), frame) {
                         Ok(pieces) => {
                             for piece in pieces {
                                 net.send(connection, &piece);
