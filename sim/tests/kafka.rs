@@ -162,7 +162,11 @@ fn every_seed_is_a_run_of_its_own() {
         workload(setup, 1, Runtime::MultiThread(2));
     };
     let hashes = [100, 101, 102].map(|seed| runner::run_one(&describe, seed).stats.map(|stats| stats.hash));
-    for seed in 100..106 { let t = std::time::Instant::now(); let r = runner::run_one(&describe, seed); println!("{:?} {:?} {:?}", t.elapsed(), r.stats, r.failure); }
+    for seed in 100..106 {
+        let t = std::time::Instant::now();
+        let r = runner::run_one(&describe, seed);
+        println!("{:?} {:?} {:?}", t.elapsed(), r.stats, r.failure);
+    }
     assert!(hashes.iter().all(Option::is_some), "every run comes to its end");
     assert_ne!(hashes[0], hashes[1]);
     assert_ne!(hashes[1], hashes[2]);
