@@ -371,7 +371,13 @@ impl World {
         // A crash between the copy and the word about it: the next delivery makes another.
         self.note(
             owner,
-            What::DeadLettered { group: "billing".into(), at: at.clone(), to, message: record.message, attempts },
+            What::DeadLettered {
+                group: "billing".into(),
+                at: at.clone(),
+                to: Some(to),
+                message: record.message,
+                attempts: Some(attempts),
+            },
         );
     }
 
