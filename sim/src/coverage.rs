@@ -69,8 +69,9 @@ impl TransactionState {
     pub const ALL: [Self; 4] = [Self::None, Self::Open, Self::Committed, Self::Aborted];
 }
 
-/// What one or many runs have tried.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// What one or many runs have tried. It can be sent between processes and kept in a file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Saved", into = "Saved")]
 pub struct Coverage {
     met: BTreeMap<(Family, GroupState, TransactionState), u64>,
     sometimes: BTreeMap<Name, u64>,
@@ -189,6 +190,31 @@ impl Coverage {
     }
 }
 
+/// As it is saved: a map by three words is no object in JSON.
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    met: Vec<(Family, GroupState, TransactionState, u64)>,
+    sometimes: BTreeMap<Name, u64>,
+    runs: u64,
+}
+
+impl From<Saved> for Coverage {
+    fn from(saved: Saved) -> Self {
+        let mut met = BTreeMap::new();
+        for (family, group, transaction, times) in saved.met {
+            *met.entry((family, group, transaction)).or_default() += times;
+        }
+        Self { met, sometimes: saved.sometimes, runs: saved.runs }
+    }
+}
+
+impl From<Coverage> for Saved {
+    fn from(Coverage { met, sometimes, runs }: Coverage) -> Self {
+        let met = met.into_iter().map(|((family, group, transaction), times)| (family, group, transaction, times));
+        Self { met: met.collect(), sometimes, runs }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Group<'h> {
     members: BTreeSet<&'h Name>,
@@ -284,6 +310,18 @@ mod tests {
         assert_eq!(all.add(&run), 2);
         assert_eq!(all.add(&run), 0);
         assert_eq!(all.runs, 2);
+    }
+
+    #[test]
+    fn it_is_the_same_after_a_journey() {
+        let mut coverage = Coverage::of(&Story::new().fault("f1", Family::Crash, &[]).rebalanced(1, &["w"]).live());
+        coverage.sometimes("a handler hung", true);
+        let sent = serde_json::to_string(&coverage).unwrap();
+        assert_eq!(
+            sent,
+            r#"{"met":[["crash","empty","none",1],["crash","rebalancing","none",1]],"sometimes":{"a handler hung":1},"runs":1}"#
+        );
+        assert_eq!(serde_json::from_str::<Coverage>(&sent).unwrap(), coverage);
     }
 
     #[test]

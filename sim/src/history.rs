@@ -27,6 +27,8 @@
 //! - An attempt at a record begins and ends once, however many handlers it has: [`What::Started`] before the first,
 //!   [`What::Finished`] after the last, [`Handled::Well`] only if all went well. A handler that ran out of time has
 //!   [failed](Handled::Failed).
+//! - A handler that is dropped half way, as at a revocation, ends too: [`Handled::Cancelled`], best recorded by a guard
+//!   inside the handler, for the bus has nobody left to tell.
 //! - Every [`What::Attempted`] is answered by [`What::Acknowledged`] or [`What::NotSent`]; what is not is stuck.
 //! - Who cannot tell one poll from the next gives every delivery a number of its own.
 //! - Brokers record [`What::Stored`] before anybody can have read it, and a coordinator [`What::OffsetStored`] before the
@@ -219,8 +221,9 @@ pub enum What {
     Skipped { group: Name, at: Place, message: Name, why: Name },
     /// A consumer knows its commit was accepted: it goes on from `offset`.
     Committed { group: Name, partition: TopicPartition, offset: i64 },
-    /// A copy is in the dead-letter topic and acknowledged. `attempts` is what the copy says of itself.
-    DeadLettered { group: Name, at: Place, to: Place, message: Name, attempts: u32 },
+    /// A copy is in the dead-letter topic and acknowledged. `to` is where, and `attempts` what the copy says of itself,
+    /// for those who know.
+    DeadLettered { group: Name, at: Place, to: Option<Place>, message: Name, attempts: Option<u32> },
     /// A dead letter went back.
     Replayed { group: Name, from: Place, to: Place, message: Name },
     /// A node began to shut down and has this long.
@@ -411,7 +414,7 @@ impl History {
     }
 
     /// With their numbers.
-    pub fn numbered(&self) -> impl DoubleEndedIterator<Item = (usize, &Event)> {
+    pub fn numbered(&self) -> impl DoubleEndedIterator<Item = (usize, &Event)> + ExactSizeIterator {
         self.events.iter().enumerate()
     }
 
@@ -635,8 +638,15 @@ impl fmt::Display for What {
             }
             Self::Skipped { group, message, why, .. } => write!(f, "{group} passed over {message}: {why}"),
             Self::Committed { group, partition, offset } => write!(f, "{group} committed {partition} up to {offset}"),
-            Self::DeadLettered { group, to, message, attempts, .. } => {
-                write!(f, "{group} gave {message} up after {attempts} attempts; its copy is {to}")
+            Self::DeadLettered { group, at, to, message, attempts } => {
+                write!(f, "{group} gave {message} up")?;
+                if let Some(attempts) = attempts {
+                    write!(f, " after {attempts} attempts")?;
+                }
+                match to {
+                    Some(to) => write!(f, "; its copy is {to} ({at})"),
+                    None => write!(f, " ({at})"),
+                }
             }
             Self::Replayed { group, from, to, message } => {
                 write!(f, "{message} replayed for {group} from {from} to {to}")

@@ -8,7 +8,7 @@
 //! **Needs** deliveries and handlings with their aggregates. **Silent** about records without a key, and between partitions:
 //! when partitions are added a key may move, and Kafka promises nothing across the move.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::view::{Lives, Sessions};
 use super::{Checker, Findings};
@@ -38,7 +38,8 @@ impl Checker for AggregateOrder {
             sessions.see(event);
             let (group, at) = match &event.what {
                 What::Delivered { group, at, .. }
-                | What::Finished { group, at, how: Handled::Well, .. }
+                | What::Started { group, at, .. }
+                | What::Finished { group, at, .. }
                 | What::DeadLettered { group, at, .. }
                 | What::Skipped { group, at, .. } => (group, at),
                 _ => continue,
@@ -47,14 +48,23 @@ impl Checker for AggregateOrder {
             let Some(aggregate) = keys.get(&(life, &at.tp, at.offset)) else { continue };
             let session = sessions.of(&event.node, group, &at.tp);
             let lane = lanes.entry((group, life, &at.tp, aggregate)).or_default();
-            if let What::Delivered { .. } = event.what {
-                lane.given.entry(session).or_default().insert(at.offset);
-                continue;
+            match event.what {
+                What::Delivered { .. } => {
+                    lane.given.entry(session).or_default().insert(at.offset, number);
+                    continue;
+                }
+                // What a handler was begun for was given, and the last that happened to it is what a reader wants to see.
+                What::Started { .. }
+                | What::Finished { how: Handled::Failed | Handled::Panicked | Handled::Cancelled, .. } => {
+                    lane.given.entry(session).or_default().insert(at.offset, number);
+                    continue;
+                }
+                _ => {}
             }
             if !matches!(event.what, What::Skipped { .. })
-                && let Some((other, kind)) = lane.out_of_turn(session, at.offset)
+                && let Some((other, last, kind)) = lane.out_of_turn(session, at.offset)
             {
-                found.broken(kind, &lane.witnesses(other, number), || {
+                found.broken(kind, &[last, number], || {
                     let (first, second) = if other < at.offset { (at.offset, other) } else { (other, at.offset) };
                     format!("{group} was done with {} of {aggregate} before {}", at.tp.at(first), at.tp.at(second))
                 });
@@ -67,23 +77,23 @@ impl Checker for AggregateOrder {
 /// The records of one aggregate in one partition, as one group sees them.
 #[derive(Debug, Default)]
 struct Lane {
-    /// What each session was given and is not done with.
-    given: BTreeMap<u32, BTreeSet<i64>>,
+    /// What each session was given and is not done with, with the last event about it.
+    given: BTreeMap<u32, BTreeMap<i64, usize>>,
     /// What anybody was first done with, and when.
     done: BTreeMap<i64, usize>,
 }
 
 impl Lane {
     /// An earlier record that should have come first, or a later one that came before this.
-    fn out_of_turn(&self, session: u32, offset: i64) -> Option<(i64, &'static str)> {
-        let earlier = self.given.get(&session).and_then(|given| given.first()).filter(|earlier| **earlier < offset);
-        if let Some(earlier) = earlier {
+    fn out_of_turn(&self, session: u32, offset: i64) -> Option<(i64, usize, &'static str)> {
+        let given = self.given.get(&session).and_then(BTreeMap::first_key_value);
+        if let Some((earlier, last)) = given.filter(|(earlier, _)| **earlier < offset) {
             let again = self.done.contains_key(earlier) || self.done.contains_key(&offset);
-            return Some((*earlier, if again { "replay-skips" } else { "inverted" }));
+            return Some((*earlier, *last, if again { "replay-skips" } else { "inverted" }));
         }
         // Whoever had the later one was not given this, or had it in another assignment.
         let later = self.done.range(offset + 1..).next().filter(|_| !self.done.contains_key(&offset));
-        later.map(|(later, _)| (*later, "inverted"))
+        later.map(|(later, done)| (*later, *done, "inverted"))
     }
 
     fn done(&mut self, session: u32, offset: i64, event: usize) {
@@ -91,10 +101,6 @@ impl Lane {
         if let Some(given) = self.given.get_mut(&session) {
             given.remove(&offset);
         }
-    }
-
-    fn witnesses(&self, earlier: i64, event: usize) -> Vec<usize> {
-        self.done.get(&earlier).copied().into_iter().chain([event]).collect()
     }
 }
 

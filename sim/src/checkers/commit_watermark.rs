@@ -61,7 +61,8 @@ impl Checker for CommitWatermark {
             }
             offsets.see(what);
             match what {
-                What::Delivered { group, at, .. } => {
+                // What a handler was begun for was given, also when nobody recorded the delivery.
+                What::Delivered { group, at, .. } | What::Started { group, at, .. } => {
                     let lane = lanes.entry((group, &at.tp)).or_default();
                     if !lane.done.contains(&at.offset) {
                         lane.open.entry(at.offset).or_insert(number);
@@ -114,6 +115,12 @@ mod tests {
         assert_eq!(kinds(&CommitWatermark, &story.clone().committed(2).over()), ["unfinished"]);
         assert_eq!(kinds(&CommitWatermark, &story.clone().committed(0).over()), SILENT);
         assert_eq!(kinds(&CommitWatermark, &story.handled("w", "a-0", 0).committed(2).over()), SILENT);
+    }
+
+    #[test]
+    fn a_record_whose_delivery_nobody_saw_counts_from_its_handler_on() {
+        let story = Story::new().sent("a-0", 0).started("w", "a-0", 0, 1);
+        assert_eq!(kinds(&CommitWatermark, &story.committed(1).over()), ["unfinished"]);
     }
 
     #[test]

@@ -75,7 +75,7 @@ impl Checker for DlqConservation {
                     let delivery = deliveries.entry((node, group, at)).or_default();
                     delivery.judge(history, found, number, event, (*attempts, message));
                     delivery.dead = Some(number);
-                    self.copy(history, found, number, message, at, to);
+                    copy(history, found, number, message, at, to.as_ref());
                 }
                 _ => {}
             }
@@ -86,29 +86,37 @@ impl Checker for DlqConservation {
     }
 }
 
-impl DlqConservation {
-    fn copy(&self, history: &History, found: &mut Findings<'_>, number: usize, message: &Name, at: &Place, to: &Place) {
-        let Some(log) = history.truth.as_ref().and_then(|truth| truth.logs.get(&to.tp)) else { return };
-        let Some(copy) = log.records.get(&to.offset).filter(|copy| copy.message == *message) else {
-            if to.offset >= log.start {
-                found.broken("copy-lost", &[number], || format!("the dead letter of {message} is not at {to}"));
-            }
-            return;
-        };
-        let stored = history.numbered().take(number).filter_map(|(stored, event)| match &event.what {
-            What::Stored { at: there, message: of, digest, .. } if there == at && of == message => {
-                Some((stored, *digest))
-            }
-            _ => None,
-        });
-        let original = stored.last().map(|(stored, digest)| (Some(stored), digest));
-        let original = original
-            .or_else(|| kept(history, at).filter(|kept| kept.message == *message).map(|kept| (None, kept.digest)));
-        if let Some((stored, _)) = original.filter(|(_, digest)| *digest != copy.digest) {
-            let events: Vec<usize> = stored.into_iter().chain([number]).collect();
-            found
-                .broken("altered", &events, || format!("the dead letter of {message} at {to} is not what was at {at}"));
+/// The dead letter is where it should be, and is the record.
+fn copy(history: &History, found: &mut Findings<'_>, number: usize, message: &Name, at: &Place, to: Option<&Place>) {
+    let Some(truth) = &history.truth else { return };
+    let topic = format!("{}{}", at.tp.topic, history.terms.dead_letters);
+    let logs = truth.logs.iter().filter(|(tp, _)| to.map_or(tp.topic == *topic, |to| **tp == to.tp));
+    let letters = logs.flat_map(|(_, log)| &log.records);
+    let copies: Vec<u64> = letters
+        .filter(|(offset, letter)| letter.message == *message && to.is_none_or(|to| to.offset == **offset))
+        .map(|(_, letter)| letter.digest)
+        .collect();
+    if copies.is_empty() {
+        let trimmed = to.and_then(|to| Some(truth.logs.get(&to.tp)?.start > to.offset)).unwrap_or_default();
+        if !trimmed {
+            found.broken("copy-lost", &[number], || {
+                let place = to.map_or(topic, Place::to_string);
+                format!("the dead letter of {message} is not in the log at {place}")
+            });
         }
+        return;
+    }
+    let stored = history.numbered().take(number).rev().find_map(|(stored, event)| match &event.what {
+        What::Stored { at: there, message: of, digest, .. } if there == at && of == message => {
+            Some((Some(stored), *digest))
+        }
+        _ => None,
+    });
+    let original =
+        stored.or_else(|| kept(history, at).filter(|kept| kept.message == *message).map(|kept| (None, kept.digest)));
+    if let Some((stored, _)) = original.filter(|(_, digest)| !copies.contains(digest)) {
+        let events: Vec<usize> = stored.into_iter().chain([number]).collect();
+        found.broken("altered", &events, || format!("the dead letter of {message} is not what was at {at}"));
     }
 }
 
@@ -127,7 +135,7 @@ impl Delivery {
         found: &mut Findings<'_>,
         number: usize,
         event: &Event,
-        (says, message): (u32, &Name),
+        (says, message): (Option<u32>, &Name),
     ) {
         let Some(group) = event.what.group() else { return };
         if let Some(well) = self.well {
@@ -140,12 +148,13 @@ impl Delivery {
         }
         // Without an attempt it was not fit for a handler: bytes nobody can read are given up at once.
         let policy = history.terms.groups.get(group).map(|terms| terms.retries.saturating_add(1));
-        let wrong =
-            self.attempts > 0 && (says != self.attempts || policy.is_some_and(|policy| policy != self.attempts));
+        let lies = says.is_some_and(|says| says != self.attempts);
+        let wrong = self.attempts > 0 && (lies || policy.is_some_and(|policy| policy != self.attempts));
         if wrong && self.dead.is_none() {
             found.broken("wrong-attempts", &[number], || {
-                let policy = policy.map_or_else(String::new, |policy| format!(" and the policy asks for {policy}"));
-                format!("the dead letter of {message} says {says} attempts; {group} made {}{policy}", self.attempts)
+                let policy = policy.map_or_else(String::new, |policy| format!(", the policy asks for {policy}"));
+                let says = says.map_or_else(String::new, |says| format!(", its dead letter says {says}"));
+                format!("{group} gave {message} up after {} attempts{says}{policy}", self.attempts)
             });
         }
     }
@@ -210,6 +219,20 @@ mod tests {
         let log = history.truth.as_mut().unwrap().logs.get_mut(&TopicPartition::new("orders.dlq", 0)).unwrap();
         log.records.get_mut(&0).unwrap().digest += 1;
         assert_eq!(kinds(&DlqConservation, &history), ["altered"]);
+    }
+
+    #[test]
+    fn a_copy_is_found_by_its_name_when_nobody_knows_its_place() {
+        let gave_up = What::DeadLettered {
+            group: "billing".into(),
+            at: Place::new("orders", 0, 0),
+            to: None,
+            message: "a-0".into(),
+            attempts: None,
+        };
+        let story = hopeless().note("w", gave_up).committed(1);
+        assert_eq!(kinds(&DlqConservation, &story.clone().over()), ["copy-lost"]);
+        assert_eq!(kinds(&DlqConservation, &story.copied("a-0", 0).over()), SILENT);
     }
 
     #[test]

@@ -192,8 +192,8 @@ pub enum Verdict {
     Broken(Vec<Violation>),
 }
 
-/// A counter-example.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A counter-example. It can be sent from the process that ran a seed to the one that asked for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Violation {
     /// Which promise, and which way of breaking it. Shrinking keeps it.
     pub signature: Signature,

@@ -116,6 +116,12 @@ mod tests {
     }
 
     #[test]
+    fn nor_one_of_records_passed_over_by_rule() {
+        let story = three().read("worker-1", "a-0", 0).skipped("worker-1", "a-1", 1).read("worker-1", "a-2", 2);
+        assert_eq!(kinds(&PollSkip::default(), &story.over()), SILENT);
+    }
+
+    #[test]
     fn a_start_behind_the_stored_offset_is_caught() {
         let story = Story::new().sent("a-0", 0).sent("a-1", 1).sent("a-2", 2).committed(1).assigned("worker-1");
         assert_eq!(

@@ -96,7 +96,8 @@ fn acting(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checkers::story::{Story, kinds};
+    use crate::checkers::story::{Story, billing, kinds};
+    use crate::history::GroupTerms;
 
     const SILENT: [&str; 0] = [];
 
@@ -109,6 +110,25 @@ mod tests {
         for (attempt, millis) in [(1, 1000), (1, 905), (1, 1095), (2, 2000), (2, 1805), (3, 4395), (3, 3605)] {
             assert_eq!(kinds(&RetryTiming, &retried_after(attempt, millis).live()), SILENT, "{attempt}: {millis} ms");
         }
+    }
+
+    #[test]
+    fn a_policy_of_ones_own_is_kept_to_the_millisecond_and_so_is_an_hour() {
+        let wait = |retries, base, max, jitter: f64, failures| {
+            let terms = GroupTerms {
+                retries,
+                base: Duration::from_secs(base),
+                max: Duration::from_secs(max),
+                jitter,
+                ..billing()
+            };
+            terms.wait(failures).map(|(shortest, longest)| (shortest.as_millis(), longest.as_millis()))
+        };
+        let own: Vec<_> = (0..=6).map(|failures| wait(5, 2, 120, 0.2, failures)).collect();
+        let bounds = |steady: u128| Some((steady * 8 / 10, steady * 12 / 10));
+        assert_eq!(own, [None, bounds(2000), bounds(4000), bounds(8000), bounds(16_000), bounds(32_000), None]);
+        assert_eq!(wait(9, 3600, 3600, 0.0, 9), Some((3_600_000, 3_600_000)));
+        assert_eq!(wait(99, 1, 60, 0.0, 99), Some((60_000, 60_000)), "however often it doubles");
     }
 
     #[test]

@@ -225,6 +225,11 @@ impl Story {
         self.note(node, What::Delivered { group, at, message: message.into(), poll, transaction })
     }
 
+    pub(crate) fn skipped(self, node: &str, message: &str, offset: i64) -> Self {
+        let (group, at) = ("billing".into(), place(offset));
+        self.note(node, What::Skipped { group, at, message: message.into(), why: "for another group".into() })
+    }
+
     pub(crate) fn started(self, node: &str, message: &str, offset: i64, attempt: u32) -> Self {
         let (group, at, aggregate) = ("billing".into(), place(offset), aggregate(message));
         self.note(node, What::Started { group, at, message: message.into(), aggregate, attempt })
@@ -258,8 +263,14 @@ impl Story {
     pub(crate) fn gave_up_after(self, node: &str, message: &str, offset: i64, to: i64, attempts: u32) -> Self {
         let copy = Place::new("orders.dlq", 0, to);
         let (group, at) = ("billing".into(), place(offset));
-        self.store(copy.clone(), message, None, None)
-            .note(node, What::DeadLettered { group, at, to: copy, message: message.into(), attempts })
+        self.store(copy.clone(), message, None, None).note(
+            node,
+            What::DeadLettered { group, at, to: Some(copy), message: message.into(), attempts: Some(attempts) },
+        )
+    }
+
+    pub(crate) fn copied(self, message: &str, to: i64) -> Self {
+        self.store(Place::new("orders.dlq", 0, to), message, None, None)
     }
 
     // The world.

@@ -117,6 +117,14 @@ pub(super) fn reads(history: &History) -> Vec<Read<'_>> {
                     consumers.insert((node, group, partition), Consumer { moved: true, ..Consumer::default() });
                 }
             }
+            // What is passed over by rule was read too, with the poll before.
+            What::Skipped { group, at, .. } => {
+                let consumer = consumers.entry((node, group, &at.tp)).or_default();
+                if consumer.before.is_none_or(|(_, before, _)| before.offset < at.offset) {
+                    let poll = consumer.before.map_or(0, |(.., poll)| poll);
+                    *consumer = Consumer { before: Some((number, at, poll)), since: None, moved: false };
+                }
+            }
             What::Delivered { group, at, message, poll, .. } => {
                 let unassigned = || Consumer { moved: true, ..Consumer::default() };
                 let consumer = consumers.entry((node, group, &at.tp)).or_insert_with(unassigned);

@@ -31,9 +31,10 @@ function draw() {
   }
   const height = (rows.length + 2) * ROW;
   const svg = make("svg", { viewBox: `0 0 ${WIDTH} ${height}`, role: "img" });
-  const step = (view.until - view.from) / 8;
-  for (let tick = 0; tick <= 8; tick++) {
-    const t = view.from + tick * step;
+  // Ticks at round times, about eight of them.
+  const rough = (view.until - view.from) / 8, power = 10 ** Math.floor(Math.log10(rough));
+  const step = power * [1, 2, 5, 10].find((factor) => factor * power >= rough);
+  for (let t = Math.ceil(view.from / step) * step; t <= view.until - step / 4; t += step) {
     svg.append(make("line", { class: "base", x1: x(t), x2: x(t), y1: ROW, y2: height }));
     svg.append(make("text", { x: x(t) + 2, y: 12 }, time(t)));
   }
@@ -60,11 +61,12 @@ function draw() {
     svg.append(titled(make("line", { class: lost ? "frame lost" : "frame", x1: x(frame.sent), y1, x2: x(until), y2: lost ? (y1 + to) / 2 : to }),
       `${frame.what}: ${frame.from} → ${frame.to}${lost ? ", lost" : ""}`));
   }
-  rows.forEach((row, index) => {
+  // Those of the counter-example lie on top.
+  for (const top of [false, true]) rows.forEach((row, index) => {
     if (!row.lane) return;
     for (const number of row.lane.points) {
       const event = data.events[number];
-      if (!visible(event.t, event.t)) continue;
+      if (top !== (witnesses.has(number) || number === chosen) || !visible(event.t, event.t)) continue;
       const shown = witnesses.has(number);
       if (!shown && number !== chosen && drawn++ > POINTS_MAX) continue;
       const point = make("circle", { class: "point" + (shown ? " witness" : "") + (number === chosen ? " chosen" : ""),
@@ -106,11 +108,11 @@ for (const [id, action] of Object.entries(actions)) document.getElementById(id).
 document.getElementById("frames").addEventListener("change", (event) => { view.frames = event.target.checked; draw(); });
 const keys = { ArrowLeft: actions.back, ArrowRight: actions.forward, w: witness, "+": actions.closer, "-": actions.wider };
 document.addEventListener("keydown", (event) => { if (keys[event.key]) { keys[event.key](); event.preventDefault(); } });
-if (data.witnesses.length > 1) {
+if (data.witnesses.length) {
   // Begin where the counter-example is.
   const times = data.witnesses.map((number) => data.events[number].t);
   const [from, until] = [Math.min(...times), Math.max(...times)];
-  const margin = Math.max((until - from) / 2, 50);
+  const margin = Math.max((until - from) / 2, 250);
   view.from = Math.max(0, from - margin);
   view.until = until + margin;
 }
