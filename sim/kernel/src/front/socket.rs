@@ -2,8 +2,8 @@
 
 use super::abi;
 use super::file::{descriptor_for, give, list, object_of, take};
-use super::{raw, real};
 use super::token::{self, kernel};
+use super::{raw, real};
 use crate::machine::{Errno, Half, ObjectId, Patience, SocketOption};
 use libc::{c_int, c_void, linger, msghdr, size_t, sockaddr, socklen_t, ssize_t, timeval};
 use std::time::Duration;

@@ -72,7 +72,11 @@ impl Kernel {
     pub fn pipe(&mut self, node: Node, nonblocking: bool) -> (ObjectId, ObjectId) {
         let reader = ObjectId::from_index(self.objects.len());
         let writer = ObjectId::from_index(self.objects.len() + 1);
-        self.create(node, Kind::PipeReader(PipeReader { bytes: VecDeque::new(), pages: VecDeque::new(), writer }), nonblocking);
+        self.create(
+            node,
+            Kind::PipeReader(PipeReader { bytes: VecDeque::new(), pages: VecDeque::new(), writer }),
+            nonblocking,
+        );
         self.create(node, Kind::PipeWriter(PipeWriter { reader }), nonblocking);
         (reader, writer)
     }
