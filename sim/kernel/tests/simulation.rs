@@ -4,7 +4,8 @@
 
 use rehearsal_sim_kernel::config::Config;
 use rehearsal_sim_kernel::front::child::{Child, Outcome};
-use rehearsal_sim_kernel::front::{kernel, on_node};
+use rehearsal_sim_kernel::front::table::SYMBOLS;
+use rehearsal_sim_kernel::front::{audit, kernel, on_node};
 use rehearsal_sim_kernel::machine::Node;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -343,4 +344,27 @@ fn the_time_stamp_counter_counts_virtual_time() {
         ((read() - before) / 1_000_000_000).to_string()
     });
     assert_eq!(passed, "5");
+}
+
+/// C functions this binary takes from libraries, ours not among them.
+fn imports() -> Vec<String> {
+    use object::{Object, ObjectSymbol};
+    let binary = std::env::current_exe().and_then(std::fs::read).expect("the running binary");
+    let elf = object::File::parse(&*binary).expect("an ELF file");
+    let undefined = elf.dynamic_symbols().filter(|symbol| symbol.is_undefined());
+    undefined.filter_map(|symbol| symbol.name().ok()).filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_imported_function_is_simulated_or_known_to_do_no_harm() {
+    let imports = imports();
+    assert!(imports.iter().any(|name| name == "malloc"), "that is not the list of imports");
+    assert_eq!(audit::unknown(imports.iter().map(String::as_str)), Vec::<&str>::new());
+}
+
+#[test]
+fn none_of_ours_is_taken_from_a_library() {
+    let imports = imports();
+    let taken: Vec<_> = SYMBOLS.iter().filter(|symbol| imports.iter().any(|name| name == symbol.name)).collect();
+    assert!(taken.is_empty(), "{taken:?}");
 }

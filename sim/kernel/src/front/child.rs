@@ -16,7 +16,8 @@ pub type Program<'a> = Box<dyn FnOnce() -> Vec<u8> + Send + 'a>;
 /// A simulation that runs in a process of its own.
 #[derive(Debug)]
 pub struct Child {
-    pid: pid_t,
+    /// Absent once it was waited for.
+    pid: Option<pid_t>,
     report: c_int,
     received: Vec<u8>,
 }
@@ -75,7 +76,7 @@ impl Child {
             }
             pid => {
                 raw::close(write);
-                Ok(Self { pid, report, received: Vec::new() })
+                Ok(Self { pid: Some(pid), report, received: Vec::new() })
             }
         }
     }
@@ -101,14 +102,33 @@ impl Child {
         }
     }
 
-    fn finish(self) -> Outcome {
-        raw::close(self.report);
-        let mut ended = 0;
-        // SAFETY: `ended` is ours.
-        while unsafe { libc::waitpid(self.pid, &mut ended, 0) } < 0
-            && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
-        {}
+    fn finish(mut self) -> Outcome {
+        let ended = self.reap();
         Outcome::read(&self.received, ended)
+    }
+
+    /// Waits for the process, once; returns how it ended.
+    fn reap(&mut self) -> c_int {
+        let mut ended = 0;
+        if let Some(pid) = self.pid.take() {
+            raw::close(self.report);
+            // SAFETY: `ended` is ours.
+            while unsafe { libc::waitpid(pid, &mut ended, 0) } < 0
+                && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
+            {}
+        }
+        ended
+    }
+}
+
+/// A simulation nobody waits for any more is stopped.
+impl Drop for Child {
+    fn drop(&mut self) {
+        if let Some(pid) = self.pid {
+            // SAFETY: kill(2) takes numbers, and the process is our child, not waited for yet.
+            unsafe { libc::kill(pid, libc::SIGKILL) };
+            self.reap();
+        }
     }
 }
 
@@ -184,6 +204,7 @@ fn write_part(tag: u8, bytes: &[u8]) {
 fn live(config: Config, program: Program<'_>) -> ! {
     let wall_seconds = config.wall_max.as_secs().max(1);
     WALL_SECONDS.store(wall_seconds, Ordering::Relaxed);
+    std::panic::set_hook(Box::new(tell_of_panic));
     table::resolve_all();
     images::look();
     thread::prepare();
@@ -201,6 +222,17 @@ fn live(config: Config, program: Program<'_>) -> ! {
     unsafe { token::keep() }
 }
 
+/// As the standard hook does it, but without its locks: another thread of the parent may have had them at the fork.
+fn tell_of_panic(info: &std::panic::PanicHookInfo<'_>) {
+    let payload = info.payload();
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("something");
+    let thread = std::thread::current();
+    let thread = thread.name().unwrap_or("without a name");
+    let place = info.location().map_or_else(String::new, |place| format!(" at {place}"));
+    raw::write_all(libc::STDERR_FILENO, format!("thread '{thread}' panicked{place}: {text}\n").as_bytes());
+}
+
 extern "C" fn run(program: *mut c_void) -> *mut c_void {
     // SAFETY: `live` passes the box, once. What the program borrows lives as long as `live`, which never returns.
     let program = *unsafe { Box::from_raw(program.cast::<Program<'_>>()) };
@@ -214,9 +246,8 @@ extern "C" fn run(program: *mut c_void) -> *mut c_void {
     }
 }
 
-/// Ends the run with this result, at once.
+/// Ends the run with this result, at once. Lines begun on the standard output and not ended are lost.
 pub fn finish(returned: &[u8]) -> ! {
-    let _ = io::Write::flush(&mut io::stdout()); // whoever reads it may be gone
     let (stats, steps) = token::kernel(|kernel, _| (kernel.stats(), kernel.take_step_log()));
     let Stats { hash, virtual_ns, calls, blocks, switches, threads, packets } = stats;
     let words = [hash, virtual_ns, calls, blocks, switches, threads, packets].map(u64::to_le_bytes);

@@ -2,6 +2,7 @@
 //! come here, follows their pointers, and asks the [machine](crate::machine).
 
 mod abi;
+pub mod audit;
 mod c11;
 pub mod child;
 mod clock;
