@@ -359,7 +359,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 10))]
 
         #[test]
         fn exactly_the_lines_that_matter_are_left(seed in 0..1000_u64, picks in prop::collection::vec(any::<prop::sample::Index>(), 1..4)) {

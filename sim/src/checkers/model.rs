@@ -475,7 +475,7 @@ fn broken(seed: u64, bug: Bug) -> Vec<String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 80, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 3))]
 
     #[test]
     fn no_checker_fires_on_a_lawful_history(seed in any::<u64>()) {
