@@ -70,11 +70,6 @@ impl<'a> Stage<'a> {
         records.iter().map(|stored| String::from_utf8_lossy(stored.value().unwrap_or_default()).into_owned()).collect()
     }
 
-    /// Waits for a topic to hold so many records.
-    pub(crate) fn wait_for_records(&self, topic: &str, count: usize) {
-        self.kafka.wait_up_to(PATIENCE).records(topic, count).blocking().expect("they are written");
-    }
-
     /// Waits for so many requests to have arrived.
     pub(crate) fn wait_for_requests(&self, which: Requests, count: usize) {
         self.kafka.wait_up_to(PATIENCE).requests(which, count).blocking().expect("they arrive");
