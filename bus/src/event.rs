@@ -293,16 +293,23 @@ impl WireMetadata {
         }
     }
 
-    fn apply(self, to: &mut EventMetadata) {
-        to.event_id = self.event_id.unwrap_or(to.event_id);
-        to.event_version = self.event_version.unwrap_or(to.event_version);
-        to.aggregate_version = self.aggregate_version.unwrap_or(to.aggregate_version);
-        to.occurred_at = self.occurred_at.unwrap_or(to.occurred_at);
-        to.correlation_id = self.correlation_id.unwrap_or(to.event_id);
-        to.causation_id = self.causation_id;
-        to.tenant_id = self.tenant_id;
-        to.actor_id = self.actor_id;
-        to.headers = self.headers;
+    /// The metadata of an event that was read. Nothing is made up that the wire has told: ids cost randomness.
+    fn of<E: DomainEvent>(self, payload: &E) -> EventMetadata {
+        let event_id = self.event_id.unwrap_or_else(Uuid::now_v7);
+        EventMetadata {
+            event_id,
+            event_type: E::EVENT_TYPE,
+            event_version: self.event_version.unwrap_or(E::VERSION),
+            aggregate_id: payload.aggregate_id(),
+            aggregate_type: E::AGGREGATE_TYPE,
+            aggregate_version: self.aggregate_version.unwrap_or(1),
+            occurred_at: self.occurred_at.unwrap_or_else(Timestamp::now),
+            correlation_id: self.correlation_id.unwrap_or(event_id),
+            causation_id: self.causation_id,
+            tenant_id: self.tenant_id,
+            actor_id: self.actor_id,
+            headers: self.headers,
+        }
     }
 }
 
@@ -581,7 +588,8 @@ pub(crate) fn from_json<E: DomainEvent>(json: &[u8], headers: WireMetadata) -> s
     let wire =
         if headers.is_complete() { headers } else { headers.or(serde_json::from_slice(json).unwrap_or_default()) };
     let payload = payload_from_json::<E>(json, wire.event_version)?;
-    Ok(Event::with(payload, |metadata| wire.apply(metadata)).into_any())
+    let metadata = wire.of(&payload);
+    Ok(Event(Arc::new(Envelope { metadata, payload })).into_any())
 }
 
 fn payload_from_json<E: DomainEvent>(json: &[u8], version: Option<u32>) -> serde_json::Result<E> {

@@ -1,33 +1,31 @@
 //! The driver of the engine: carries out what it decides, and decides nothing itself.
 //!
-//! One task owns the engine. News from the reading thread and reports of finished work come in over channels; every
-//! attempt, dead letter and commit runs in a task of its own, so nothing here ever waits for a handler.
+//! One task owns the engine. News from the reading thread and reports of finished work come in over channels;
+//! attempts are made by the crew, dead letters and commits run on their own, so nothing here ever waits for a handler.
 
 use super::Shared;
-use super::poll::{BATCHES_MAX, Fetching, News, Reader, Sorter, give_back, list, read};
+use super::crew::{Crew, Reports};
+use super::poll::{BATCHES_MAX, Bell, Fetching, News, Reader, Sorter, give_back, list, read, shared as share};
 use super::publish::{Copy, Publisher};
 use super::record::Record;
 use crate::dispatch::DispatchOutcome;
 use crate::engine::{
     self, Action, CommitId, DeadLetter, DeadLetters, Engine, Farewell, HandlerFailure, Input, Offset, Outcome,
-    Partition, Release, Start, Ticket, Time, dead_letters,
+    Partition, Release, Start, Time, dead_letters,
 };
 use crate::error::BusError;
 use crate::event::{AnyEvent, WireMetadata};
 use crate::handler::{Ctx, HandlerSet, Source};
 use crate::hooks::Step;
-use futures::FutureExt;
 use jiff::Timestamp;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use std::collections::HashMap;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -72,13 +70,13 @@ pub(super) struct Driver {
     stop_reading: StopReading,
     fetching: std::sync::mpsc::Sender<Fetching>,
     news: mpsc::Receiver<News>,
-    /// Unbounded, for the engine bounds what is in work.
-    reports: mpsc::UnboundedReceiver<Input<Arc<Record>>>,
-    report: mpsc::UnboundedSender<Input<Arc<Record>>>,
+    reports: Arc<Reports>,
     stop: watch::Receiver<Option<Instant>>,
     partitions: watch::Sender<Option<usize>>,
     ended: watch::Sender<Option<usize>>,
-    attempts: HashMap<Ticket, AbortHandle>,
+    crew: Crew,
+    /// Attempts on their way to the crew, which gets them all at once.
+    starts: Vec<Start<Arc<Record>>>,
     burials: JoinSet<()>,
     clerk: Clerk,
     cancellation: CancellationToken,
@@ -88,11 +86,15 @@ pub(super) struct Driver {
 }
 
 /// Ends the reading thread, also when the driver does not come to its end because its runtime is shut down.
-struct StopReading(Arc<AtomicBool>);
+struct StopReading {
+    asked: Arc<AtomicBool>,
+    bell: Bell,
+}
 
 impl Drop for StopReading {
     fn drop(&mut self) {
-        self.0.store(true, Ordering::Release);
+        self.asked.store(true, Ordering::Release);
+        self.bell.ring();
     }
 }
 
@@ -131,7 +133,7 @@ impl Driver {
         make_reader: impl FnOnce(mpsc::Sender<News>) -> Result<Reader, BusError>,
     ) -> Result<(Self, Controls), BusError> {
         let (tell, news) = mpsc::channel(BATCHES_MAX);
-        let reader = Arc::new(make_reader(tell.clone())?);
+        let (reader, bell) = share(make_reader(tell.clone())?);
         reader
             .subscribe(&[&shared.topic])
             .map_err(|error| BusError::Backend { doing: "subscribing to the topic", source: error.into() })?;
@@ -141,21 +143,21 @@ impl Driver {
             registry: shared.registry.clone(),
             unknown_type: shared.config.unknown_type,
         };
-        let stop_reading = StopReading(Arc::new(AtomicBool::new(false)));
+        let stop_reading = StopReading { asked: Arc::new(AtomicBool::new(false)), bell };
         // Unbounded, for the engine asks again only when things have changed.
         let (fetching, asked) = std::sync::mpsc::channel();
         let reading = {
-            let (reader, stop) = (reader.clone(), stop_reading.0.clone());
+            let (reader, stop) = (reader.clone(), stop_reading.asked.clone());
             std::thread::Builder::new()
                 .name(format!("read {}", shared.topic))
                 .spawn(move || read(&reader, &sorter, &tell, &asked, &stop))
                 .map_err(|error| BusError::Backend { doing: "starting the reading thread", source: error.into() })?
         };
-        let (report, reports) = mpsc::unbounded_channel();
+        let (reports, cancellation) = (Arc::<Reports>::default(), CancellationToken::new());
         let (stop, stop_asked) = watch::channel(None);
         let (partitions, partitions_seen) = watch::channel(None);
         let (ended, end_seen) = watch::channel(None);
-        let clerk = Clerk::start(shared.clone(), reader.clone(), report.clone())
+        let clerk = Clerk::start(shared.clone(), reader.clone(), reports.clone())
             .map_err(|error| BusError::Backend { doing: "starting the committing thread", source: error.into() })?;
         let driver = Self {
             publisher,
@@ -167,15 +169,15 @@ impl Driver {
             stop_reading,
             fetching,
             news,
+            crew: Crew::new(shared.clone(), reports.clone(), cancellation.clone()),
+            starts: Vec::new(),
             reports,
-            report,
             stop: stop_asked,
             partitions,
             ended,
-            attempts: HashMap::new(),
             burials: JoinSet::new(),
             clerk,
-            cancellation: CancellationToken::new(),
+            cancellation,
             counted: engine::Counters::default(),
             cut_off: 0,
             failure: None,
@@ -197,12 +199,11 @@ impl Driver {
                     let deadline = self.stop.borrow_and_update().unwrap_or_else(Instant::now);
                     self.tell(Input::Stop { deadline: self.clock.time(deadline) });
                 }
-                _ = self.reports.recv_many(&mut finished, 256) => {
+                () = self.reports.arrived() => {
+                    self.reports.take(&mut finished);
+                    let now = self.clock.now();
                     for report in finished.drain(..) {
-                        if let Input::Finished { ticket, .. } = &report {
-                            self.attempts.remove(ticket);
-                        }
-                        self.tell(report);
+                        self.engine.handle(now, report);
                     }
                 }
                 Some(news) = self.news.recv() => self.heard(news),
@@ -259,11 +260,10 @@ impl Driver {
     fn carry_out(&mut self) -> bool {
         while let Some(action) = self.engine.next_action() {
             match action {
-                Action::Start(start) => self.attempt(start),
+                Action::Start(start) => self.starts.push(start),
                 Action::Abandon(ticket) => {
-                    if let Some(attempt) = self.attempts.remove(&ticket) {
-                        attempt.abort();
-                    }
+                    self.crew.hand_over(&mut self.starts);
+                    self.crew.abandon(ticket);
                 }
                 Action::DeadLetter(letter) => self.bury(letter),
                 Action::Dropped(letter) => {
@@ -289,26 +289,14 @@ impl Driver {
                 Action::Stopped => return true,
             }
         }
+        if !self.starts.is_empty() {
+            self.crew.hand_over(&mut self.starts);
+        }
         false
     }
 
-    fn attempt(&mut self, start: Start<Arc<Record>>) {
-        let Start { ticket, payload: record, only_handlers } = start;
-        let (shared, report, cancellation) = (self.shared.clone(), self.report.clone(), self.cancellation.clone());
-        let attempt = tokio::spawn(async move {
-            let attempt = attempt(&shared, &record, ticket.attempt, only_handlers.as_ref(), cancellation);
-            // Handlers' panics are caught where they are called; this is for those of a type's own decoding.
-            let outcome = AssertUnwindSafe(attempt).catch_unwind().await.unwrap_or_else(|_| Outcome::Poison {
-                error_type: "Panic".into(),
-                message: "reading the event panicked".into(),
-            });
-            let _ = report.send(Input::Finished { ticket, outcome });
-        });
-        self.attempts.insert(ticket, attempt.abort_handle());
-    }
-
     fn bury(&mut self, letter: DeadLetter<Arc<Record>>) {
-        let (shared, publisher, report) = (self.shared.clone(), self.publisher.clone(), self.report.clone());
+        let (shared, publisher, reports) = (self.shared.clone(), self.publisher.clone(), self.reports.clone());
         let (partitions, now) = (self.dlq_partitions, self.clock.now());
         self.burials.spawn(async move {
             let DeadLetter { ticket, payload: record, obituary } = letter;
@@ -334,13 +322,14 @@ impl Driver {
                     Input::DeadLetterFailed { ticket }
                 }
             };
-            let _ = report.send(report_of);
+            reports.send(report_of);
         });
     }
 
     fn ask(&self, fetching: Fetching) {
         // The reading thread ends only when it is told to, or has told that it is broken.
         let _ = self.fetching.send(fetching);
+        self.stop_reading.bell.ring();
     }
 
     fn release(&mut self, release: Release) {
@@ -429,23 +418,19 @@ fn engine_config(shared: &Shared) -> engine::Config {
 }
 
 /// Asks the handlers.
-async fn attempt(
+pub(super) async fn attempt(
     shared: &Shared,
     record: &Record,
     attempt: u32,
     only: Option<&HandlerSet>,
-    cancellation: CancellationToken,
+    cancellation: &Arc<CancellationToken>,
 ) -> Outcome {
     let event = match event_in(shared, record) {
         Ok(event) => event,
         Err((error_type, message)) => return Outcome::Poison { error_type: error_type.into(), message },
     };
     let at = source(record);
-    let cx = Ctx::new()
-        .with_attempt(attempt)
-        .with_source(at.clone())
-        .with_group(shared.group.clone())
-        .with_cancellation(cancellation);
+    let cx = Ctx::of_attempt(attempt, at.clone(), shared.group.clone(), cancellation.clone(), event.metadata());
     shared.hooks.tell(|| Step::Started { event_id: event.event_id(), at: Some(&at), attempt });
     let span = match shared.config.enable_tracing {
         false => tracing::Span::none(),
@@ -521,7 +506,7 @@ impl Clerk {
     fn start(
         shared: Arc<Shared>,
         reader: Arc<Reader>,
-        report: mpsc::UnboundedSender<Input<Arc<Record>>>,
+        reports: Arc<Reports>,
     ) -> std::io::Result<Self> {
         // Unbounded, for there is one commit at a time and a release per rebalance.
         let (chores, mut asked) = mpsc::unbounded_channel();
@@ -531,7 +516,7 @@ impl Clerk {
                 match chore {
                     Chore::Commit { id, offsets } => {
                         let confirmed = commit(&shared, &reader, &offsets).is_ok();
-                        let _ = report.send(Input::CommitDone { id, confirmed });
+                        reports.send(Input::CommitDone { id, confirmed });
                     }
                     Chore::Release { why, partitions, offsets } => {
                         release(&shared, &reader, why, &partitions, &offsets);

@@ -28,6 +28,7 @@
 
 mod client;
 mod consume;
+mod crew;
 mod letters;
 mod poll;
 mod publish;
