@@ -4,8 +4,9 @@
 //! the bus follows one of each, so that the ratios printed at the end come from the same minute of the same machine.
 
 use anyhow::Result;
-use benches::{Bare, Peer, bus, handle_through_the_bus, publish_through_the_bus, sized};
+use benches::{Bare, Peer, bus, handle_slowly, handle_through_the_bus, publish_through_the_bus, sized};
 use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
+use rehearsal_bus::{EventBus, RetryScope};
 use std::time::Duration;
 use tokio::runtime::Runtime;
 
@@ -28,7 +29,7 @@ fn publish(c: &mut Criterion) {
         let bus = runtime.block_on(async {
             let bus = bus(&peer, &topic).await?;
             let took = publish_through_the_bus(&bus, events).await?;
-            rehearsal_bus::EventBus::shutdown(&bus, Duration::from_secs(10)).await?;
+            bus.shutdown(Duration::from_secs(10)).await?;
             anyhow::Ok(took)
         })?;
         Ok(Pass { bytes, codec, bus })
@@ -44,11 +45,42 @@ fn consume(c: &mut Criterion) {
         let bus = runtime.block_on(async {
             let bus = bus(&peer, &topic).await?;
             let took = handle_through_the_bus(&bus, events).await?;
-            rehearsal_bus::EventBus::shutdown(&bus, Duration::from_secs(10)).await?;
+            bus.shutdown(Duration::from_secs(10)).await?;
             anyhow::Ok(took)
         })?;
         Ok(Pass { bytes, codec, bus })
     });
+}
+
+/// 10,000 events about 1,000 aggregates in one partition, 5 ms each: key by key, and one after the other (fewer of those).
+fn by_key(c: &mut Criterion) {
+    let (peer, runtime) = (Peer::rehearsal().expect("a broker"), runtime());
+    let ways = [("by-key", RetryScope::Key, sized(10_000)), ("one-by-one", RetryScope::Partition, sized(500))];
+    let mut group = c.benchmark_group("bus-slow-handlers");
+    group.sample_size(10).sampling_mode(SamplingMode::Flat);
+    group.warm_up_time(Duration::from_millis(1)).measurement_time(Duration::from_secs(1));
+    let mut rates = Vec::new();
+    for (name, scope, events) in ways {
+        let mut best: f64 = 0.0;
+        group.throughput(Throughput::Elements(events));
+        group.bench_function(name, |b| {
+            b.iter_custom(|count| {
+                let pass = |_| {
+                    let took = runtime.block_on(handle_slowly(&peer, events, scope)).expect("a pass");
+                    best = best.max(rate(events, took));
+                    took
+                };
+                (0..count).map(pass).sum()
+            });
+        });
+        rates.push(best);
+    }
+    group.finish();
+    say(&format!("bus-slow-handlers: by key {:.0}/s, one by one {:.0}/s (the best of each)", rates[0], rates[1]));
+}
+
+fn rate(events: u64, took: Duration) -> f64 {
+    events as f64 / took.as_secs_f64()
 }
 
 /// Criterion keeps each way's times; the ratios of every pass are printed.
@@ -82,18 +114,19 @@ fn compare(c: &mut Criterion, question: &str, events: u64, mut pass: impl FnMut(
     report(question, events, &passes);
 }
 
-#[expect(clippy::print_stdout, reason = "a bench whose answer is a ratio")]
+/// Medians over the passes; nothing when the bench was filtered out.
 fn report(question: &str, events: u64, passes: &[Pass]) {
-    let median = |mut values: Vec<f64>| {
+    if passes.is_empty() {
+        return;
+    }
+    let median = |value: &dyn Fn(&Pass) -> f64| {
+        let mut values: Vec<_> = passes.iter().map(value).collect();
         values.sort_by(f64::total_cmp);
         values[values.len() / 2]
     };
-    let rate = |took: Duration| events as f64 / took.as_secs_f64();
-    let of = |bare: fn(&Pass) -> Duration| {
-        median(passes.iter().map(|pass| bare(pass).as_secs_f64() / pass.bus.as_secs_f64()).collect())
-    };
-    let rates = |way: fn(&Pass) -> Duration| median(passes.iter().map(|pass| rate(way(pass))).collect());
-    println!(
+    let of = |bare: fn(&Pass) -> Duration| median(&|pass| bare(pass).as_secs_f64() / pass.bus.as_secs_f64());
+    let rates = |way: fn(&Pass) -> Duration| median(&|pass| rate(events, way(pass)));
+    say(&format!(
         "{question}: bare {:.0}/s, with codec {:.0}/s, bus {:.0}/s: {:.2} × bare, {:.2} × bare with codec (medians of {})",
         rates(|pass| pass.bytes),
         rates(|pass| pass.codec),
@@ -101,12 +134,17 @@ fn report(question: &str, events: u64, passes: &[Pass]) {
         of(|pass| pass.bytes),
         of(|pass| pass.codec),
         passes.len(),
-    );
+    ));
+}
+
+#[expect(clippy::print_stdout, reason = "a bench whose answer is a ratio")]
+fn say(line: &str) {
+    println!("{line}");
 }
 
 fn runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
 }
 
-criterion_group!(benches, publish, consume);
+criterion_group!(benches, publish, consume, by_key);
 criterion_main!(benches);

@@ -10,10 +10,10 @@ use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::util::Timeout;
 use rdkafka::{ClientConfig, ClientContext, Message as _};
 use rehearsal_bus::config::{Compression, KafkaEventBusConfig, TopicNaming};
-use rehearsal_bus::{KafkaEventBus, prelude::*};
+use rehearsal_bus::{EventBus as _, KafkaEventBus, RetryScope, prelude::*};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
@@ -25,6 +25,8 @@ const ACCOUNTS: u64 = 1_000;
 const EVENTS_PER_CALL: u64 = 1_000;
 /// Calls of `publish` under way at a time.
 const CALLS: u64 = 8;
+/// What a handler takes in [`handle_slowly`].
+const SLOW_HANDLER: Duration = Duration::from_millis(5);
 /// How often the bare client is given time to report deliveries.
 const POLL_EVERY: u64 = 1_000;
 /// Sizes and waits of the batches, for both sides: the bus's preset for throughput, acknowledged by all.
@@ -108,7 +110,7 @@ pub async fn publish_through_the_bus(bus: &KafkaEventBus, count: u64) -> Result<
 /// # Errors
 /// When they do not come.
 pub async fn handle_through_the_bus(bus: &KafkaEventBus, count: u64) -> Result<Duration> {
-    let (handled, began, done) = (Arc::new(AtomicU64::new(0)), Arc::new(std::sync::OnceLock::new()), Arc::new(Notify::new()));
+    let (handled, began, done) = (Arc::new(AtomicU64::new(0)), Arc::new(OnceLock::new()), Arc::new(Notify::new()));
     let (seen, first, all) = (handled.clone(), began.clone(), done.clone());
     bus.subscribe(move |_: Event<Paid>| {
         first.get_or_init(Instant::now);
@@ -121,6 +123,41 @@ pub async fn handle_through_the_bus(bus: &KafkaEventBus, count: u64) -> Result<D
     ended.with_context(|| format!("{} of {count} events handled", handled.load(Ordering::Relaxed)))?;
     let took = began.get().context("no event")?.elapsed();
     bus.stop_consuming().await?;
+    Ok(took)
+}
+
+/// Handles `count` events about [`ACCOUNTS`] aggregates in one partition, by handlers that take 5 ms each; from the first
+/// one's start to the last one's end. `scope` decides what goes on side by side.
+///
+/// # Errors
+/// When they do not come.
+pub async fn handle_slowly(peer: &Peer, count: u64, scope: RetryScope) -> Result<Duration> {
+    let config = KafkaEventBusConfig::builder()
+        .bootstrap_servers(peer.bootstrap())
+        .topic_prefix(fresh_group())
+        .consumer_group(fresh_group())
+        .topic_partitions(1)
+        .retry_scope(scope)
+        .build()?;
+    let bus = KafkaEventBus::with_registry(config, &EventRegistry::new());
+    bus.connect().await?;
+    bus.publish(events(0..count)).await?;
+    let (handled, began, done) = (Arc::new(AtomicU64::new(0)), Arc::new(OnceLock::new()), Arc::new(Notify::new()));
+    let (first, all) = (began.clone(), done.clone());
+    bus.subscribe(move |_: Event<Paid>| {
+        first.get_or_init(Instant::now);
+        let (handled, all) = (handled.clone(), all.clone());
+        async move {
+            tokio::time::sleep(SLOW_HANDLER).await;
+            if handled.fetch_add(1, Ordering::Relaxed) + 1 == count {
+                all.notify_one();
+            }
+        }
+    })?;
+    bus.start_consuming_in_background()?.assigned().await;
+    tokio::time::timeout(PATIENCE, done.notified()).await.context("not all events were handled")?;
+    let took = began.get().context("no event")?.elapsed();
+    bus.shutdown(Duration::from_secs(10)).await?;
     Ok(took)
 }
 

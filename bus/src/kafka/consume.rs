@@ -11,7 +11,7 @@ use super::record::Record;
 use crate::dispatch::DispatchOutcome;
 use crate::engine::{
     self, Action, CommitId, DeadLetter, DeadLetters, Engine, Farewell, HandlerFailure, Input, Offset, Outcome,
-    Partition, Release, Start, Time, dead_letters,
+    Partition, Release, Start, Time, dead_letters, finished,
 };
 use crate::error::BusError;
 use crate::event::{AnyEvent, WireMetadata};
@@ -44,8 +44,6 @@ pub(super) struct Gauges {
     pub(super) unburied: AtomicUsize,
     /// Keys waiting for a retry.
     pub(super) parked: AtomicUsize,
-    /// Records passed over: of a type unknown here, or a replay for another group.
-    pub(super) skipped: AtomicU64,
 }
 
 /// What a running consumption answers to.
@@ -202,9 +200,7 @@ impl Driver {
                 () = self.reports.arrived() => {
                     self.reports.take(&mut finished);
                     let now = self.clock.now();
-                    for report in finished.drain(..) {
-                        self.engine.handle(now, report);
-                    }
+                    self.engine.handle_all(now, finished.drain(..));
                 }
                 Some(news) = self.news.recv() => self.heard(news),
                 () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {
@@ -226,13 +222,16 @@ impl Driver {
 
     fn heard(&mut self, news: News) {
         match news {
-            News::Assigned(partitions) => {
+            News::Assigned(partitions, remembered) => {
                 self.shared.counters.rebalance_count.fetch_add(1, Ordering::Relaxed);
                 self.shared.hooks_about(&partitions, |topic, partition| Step::Assigned { topic, partition });
                 self.partitions.send_modify(|count| *count = Some(count.unwrap_or(0) + partitions.len()));
                 // A pause asked for under an earlier assignment may only be obeyed now; this outranks it.
                 self.ask(Fetching::Resume(partitions.clone()));
                 self.tell(Input::Assigned { partitions });
+                for (partition, finished) in remembered {
+                    self.tell(Input::Remembered { partition, finished });
+                }
             }
             News::Revoking(partitions) => {
                 self.shared.counters.rebalance_count.fetch_add(1, Ordering::Relaxed);
@@ -245,9 +244,7 @@ impl Driver {
             }
             News::Records(records) => {
                 let now = self.clock.now();
-                for record in records {
-                    self.engine.handle(now, Input::Delivered(record));
-                }
+                self.engine.handle_all(now, records.into_iter().map(Input::Delivered));
             }
             News::Broken(error) => {
                 self.failure = Some(BusError::Backend { doing: "reading", source: error.into() });
@@ -275,7 +272,13 @@ impl Driver {
                         "event given up and dropped: there is no dead-letter topic"
                     );
                 }
-                Action::Commit { id, offsets } => self.clerk.ask(Chore::Commit { id, offsets }),
+                Action::Commit { id, offsets } => {
+                    let places = offsets.into_iter().map(|(partition, offset)| {
+                        let finished = finished::to_text(offset, &self.engine.finished_beyond(partition));
+                        Place { partition, offset, finished }
+                    });
+                    self.clerk.ask(Chore::Commit { id, places: places.collect() });
+                }
                 Action::Pause(partitions) => self.ask(Fetching::Pause(partitions)),
                 Action::Resume(partitions) => self.ask(Fetching::Resume(partitions)),
                 Action::Release(release) => self.release(release),
@@ -333,13 +336,17 @@ impl Driver {
     }
 
     fn release(&mut self, release: Release) {
-        let Release { why, partitions, commit: offsets, abandoned } = release;
+        let Release { why, partitions, commit, mut finished, abandoned } = release;
         if abandoned > 0 {
             tracing::warn!(abandoned, ?why, "attempts cut off; their events will be delivered again");
             self.cut_off += abandoned;
         }
         self.partitions.send_modify(|count| *count = count.map(|count| count.saturating_sub(partitions.len())));
-        self.clerk.ask(Chore::Release { why, partitions, offsets });
+        let places = commit.into_iter().map(|(partition, offset)| {
+            let runs = finished.iter_mut().find(|(of, _)| *of == partition).map(|(_, runs)| std::mem::take(runs));
+            Place { partition, offset, finished: finished::to_text(offset, &runs.unwrap_or_default()) }
+        });
+        self.clerk.ask(Chore::Release { why, partitions, places: places.collect() });
     }
 
     /// Carries what the engine has counted over to the bus's statistics.
@@ -364,7 +371,7 @@ impl Driver {
         add(&counters.events_processed_success, now.succeeded - before.succeeded);
         add(&counters.events_processed_failed, buried + now.dropped - before.dropped);
         add(&counters.messages_sent_to_dlq, buried);
-        add(&self.shared.gauges.skipped, skipped);
+        add(&counters.events_skipped, skipped);
         let status = self.engine.status();
         self.shared.gauges.unburied.store(status.unburied, Ordering::Relaxed);
         self.shared.gauges.parked.store(status.parked, Ordering::Relaxed);
@@ -413,6 +420,7 @@ fn engine_config(shared: &Shared) -> engine::Config {
         dead_letters: if config.enable_dlq { DeadLetters::Write(config.retry) } else { DeadLetters::Drop },
         commit_interval: config.commit_interval,
         commit_every: config.commit_records_max,
+        commit_finished: config.commit_finished,
         limits: config.limits,
     }
 }
@@ -489,8 +497,16 @@ fn source(record: &Record) -> Source {
 
 /// What must be done with the group's coordinator, one after the other.
 enum Chore {
-    Commit { id: CommitId, offsets: Vec<(Partition, Offset)> },
-    Release { why: Farewell, partitions: Vec<Partition>, offsets: Vec<(Partition, Offset)> },
+    Commit { id: CommitId, places: Vec<Place> },
+    Release { why: Farewell, partitions: Vec<Partition>, places: Vec<Place> },
+}
+
+/// A position to commit.
+struct Place {
+    partition: Partition,
+    offset: Offset,
+    /// What is finished beyond it; the commit's metadata.
+    finished: String,
 }
 
 /// Does the chores in order on a thread where waiting is allowed: a commit never overtakes another one, and partitions
@@ -503,23 +519,19 @@ struct Clerk {
 impl Clerk {
     /// On a thread of its own: the client waits for the answer to a commit as long as it takes, and a runtime that is
     /// shut down waits for its blocking tasks.
-    fn start(
-        shared: Arc<Shared>,
-        reader: Arc<Reader>,
-        reports: Arc<Reports>,
-    ) -> std::io::Result<Self> {
+    fn start(shared: Arc<Shared>, reader: Arc<Reader>, reports: Arc<Reports>) -> std::io::Result<Self> {
         // Unbounded, for there is one commit at a time and a release per rebalance.
         let (chores, mut asked) = mpsc::unbounded_channel();
         let (finish, finished) = oneshot::channel();
         std::thread::Builder::new().name(format!("commit {}", shared.topic)).spawn(move || {
             while let Some(chore) = asked.blocking_recv() {
                 match chore {
-                    Chore::Commit { id, offsets } => {
-                        let confirmed = commit(&shared, &reader, &offsets).is_ok();
+                    Chore::Commit { id, places } => {
+                        let confirmed = commit(&shared, &reader, &places).is_ok();
                         reports.send(Input::CommitDone { id, confirmed });
                     }
-                    Chore::Release { why, partitions, offsets } => {
-                        release(&shared, &reader, why, &partitions, &offsets);
+                    Chore::Release { why, partitions, places } => {
+                        release(&shared, &reader, why, &partitions, &places);
                     }
                 }
             }
@@ -541,10 +553,10 @@ impl Clerk {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the clerk's own thread; nothing tells when a rebalance is over")]
-fn release(shared: &Shared, reader: &Reader, why: Farewell, partitions: &[Partition], offsets: &[(Partition, Offset)]) {
+fn release(shared: &Shared, reader: &Reader, why: Farewell, partitions: &[Partition], places: &[Place]) {
     let mut tries = FAREWELL_TRIES;
-    while !offsets.is_empty() && tries > 0 {
-        match commit(shared, reader, offsets) {
+    while !places.is_empty() && tries > 0 {
+        match commit(shared, reader, places) {
             // The group is between two generations; the reading thread sees it through.
             Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::RebalanceInProgress)) if why == Farewell::Stopping => {
                 tries -= 1;
@@ -564,22 +576,27 @@ fn release(shared: &Shared, reader: &Reader, why: Farewell, partitions: &[Partit
 
 /// Commits and waits for the answer: the client never reports the end of a commit it was not asked to wait for
 /// (rust-rdkafka#856).
-fn commit(shared: &Shared, reader: &Reader, offsets: &[(Partition, Offset)]) -> KafkaResult<()> {
+fn commit(shared: &Shared, reader: &Reader, places: &[Place]) -> KafkaResult<()> {
     let mut list = TopicPartitionList::new();
-    for (partition, offset) in offsets {
-        list.add_partition_offset(&shared.topic, partition.index, rdkafka::Offset::Offset(*offset))?;
+    for Place { partition, offset, finished } in places {
+        let mut place = list.add_partition(&shared.topic, partition.index);
+        place.set_offset(rdkafka::Offset::Offset(*offset))?;
+        if !finished.is_empty() {
+            place.set_metadata(finished);
+        }
     }
     let committed = reader.commit(&list, CommitMode::Sync);
     match &committed {
         Ok(()) => {
             reader.context().alive();
-            for (partition, offset) in offsets {
+            for Place { partition, offset, .. } in places {
                 let at = Source { topic: shared.topic.clone(), partition: partition.index, offset: *offset };
                 shared.hooks.tell(|| Step::Committed { at: &at });
             }
         }
         Err(error) => {
             shared.counters.failed();
+            let offsets: Vec<_> = places.iter().map(|place| (place.partition, place.offset)).collect();
             tracing::warn!(%error, ?offsets, "a commit failed; it is repeated with the next one");
         }
     }

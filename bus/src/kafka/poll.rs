@@ -7,6 +7,7 @@
 use super::client::Watcher;
 use super::record::{Record, TARGET_GROUP};
 use crate::config::UnknownType;
+use crate::engine::finished::{self, Run};
 use crate::engine::{Delivered, Errand, Partition};
 use crate::registry::EventRegistry;
 use rdkafka::TopicPartitionList;
@@ -26,8 +27,8 @@ use tokio::sync::mpsc;
 
 /// What the reading thread tells the driver, in the order in which it happened.
 pub(super) enum News {
-    /// These partitions are ours.
-    Assigned(Vec<Partition>),
+    /// These partitions are ours; of some is told what an earlier owner had finished beyond the committed position.
+    Assigned(Vec<Partition>, Vec<(Partition, Vec<Run>)>),
     /// The group wants these back.
     Revoking(Vec<Partition>),
     /// These are gone already.
@@ -56,6 +57,9 @@ const BATCH_RECORDS_MAX: usize = 256;
 /// How long the reading thread sleeps when nothing wakes it, far below any `max.poll.interval.ms`.
 const NAP: Duration = Duration::from_millis(50);
 
+/// How long a new owner waits to hear what is finished. Not long: nothing is polled meanwhile, and it only spares work.
+const REMEMBER_PATIENCE: Duration = Duration::from_secs(2);
+
 pub(super) type Reader = BaseConsumer<Reporter>;
 
 /// Wakes the reading thread. Cloning shares it.
@@ -78,6 +82,8 @@ pub(super) struct Reporter {
     bell: Bell,
     /// The client itself, once it is shared: a partition's queue needs it.
     reader: OnceLock<Weak<Reader>>,
+    /// Whether to ask what was finished beyond the committed positions.
+    remembers: bool,
     /// What the callback leaves for the reading thread, on which it runs.
     turns: Mutex<Vec<Turn>>,
 }
@@ -98,9 +104,9 @@ pub(super) fn shared(mut reader: Reader) -> (Arc<Reader>, Bell) {
 }
 
 impl Reporter {
-    pub(super) fn new(news: mpsc::Sender<News>, watcher: Watcher) -> Self {
+    pub(super) fn new(news: mpsc::Sender<News>, watcher: Watcher, remembers: bool) -> Self {
         let (closing, turns) = (AtomicBool::new(false), Mutex::default());
-        Self { news, watcher, closing, bell: Bell::default(), reader: OnceLock::new(), turns }
+        Self { news, watcher, closing, bell: Bell::default(), reader: OnceLock::new(), remembers, turns }
     }
 
     /// Gives each partition a queue of its own, so that one that is full holds up no other and nothing of it has to be
@@ -119,6 +125,27 @@ impl Reporter {
                 None => tracing::error!(partition = partition.index, "no queue for a partition"),
             }
         }
+    }
+
+    /// What an earlier owner had finished beyond the positions it committed. When nobody tells, it runs again.
+    fn remembered(&self, reader: &Reader, partitions: &TopicPartitionList) -> Vec<(Partition, Vec<Run>)> {
+        if !self.remembers || partitions.count() == 0 {
+            return Vec::new();
+        }
+        let committed = match reader.committed_offsets(partitions.clone(), REMEMBER_PATIENCE) {
+            Ok(committed) => committed,
+            Err(error) => {
+                tracing::warn!(%error, "what was finished before is not known; it may run again");
+                return Vec::new();
+            }
+        };
+        let runs = committed.elements().into_iter().filter_map(|place| {
+            // Anybody may have committed anything, and the client panics at what is no text.
+            let text = std::panic::catch_unwind(|| place.metadata().to_owned()).unwrap_or_default();
+            let finished = finished::from_text(place.offset().to_raw()?, &text);
+            (!finished.is_empty()).then_some((Partition { topic: 0, index: place.partition() }, finished))
+        });
+        runs.collect()
     }
 
     fn turns(&self) -> std::sync::MutexGuard<'_, Vec<Turn>> {
@@ -157,11 +184,13 @@ impl ConsumerContext for Reporter {
             log_failure("giving partitions back", give_back(reader, partitions));
         } else if what == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
             tracing::info!(partitions = ?indexes(&named), "partitions assigned");
+            // Before they are taken, so that nothing of them is read before it is known what need not run again.
+            let remembered = self.remembered(reader, partitions);
             log_failure("taking partitions", take(reader, partitions));
             if let Some(first) = partitions.elements().first() {
                 self.split(first.topic(), &named);
             }
-            self.report(News::Assigned(named));
+            self.report(News::Assigned(named, remembered));
         } else if reader.assignment_lost() {
             tracing::warn!(partitions = ?indexes(&named), "partitions lost; what was in work for them runs again elsewhere");
             self.turns().push(Turn::Gone(named.clone()));
