@@ -183,6 +183,11 @@ impl Configs {
         GroupSettings::from(&GroupView { broker: self.effective(None), own: self.groups.get(group) })
     }
 
+    /// The assignors of consumer groups by name, the default first: `group.consumer.assignors`.
+    pub fn consumer_assignors(&self) -> Vec<String> {
+        self.effective(None).value("group.consumer.assignors").map(|list| list.items().to_vec()).unwrap_or_default()
+    }
+
     /// Checks the configs a topic is to be created with, beside those of the broker that is the controller, and
     /// returns them as they will be stored.
     pub fn check_topic<'a>(

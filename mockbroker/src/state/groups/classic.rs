@@ -11,11 +11,12 @@
 //! The rules are those of `GroupMetadataManager` and `ClassicGroup` in Apache Kafka 4.3.
 
 use super::asked::{Candidate, Claim, Leaver, Protocol, SyncBy};
+use super::catalog::Catalog;
 use super::member::Member;
 use super::subscription::topics_of_subscription;
 use super::timers::{Event, Timer, Timers};
 use super::view::{GroupView, State};
-use super::{GroupAnswer, JoinRefusal, Joined, JoinedMember, Settings, Synced};
+use super::{GroupAnswer, JoinRefusal, Joined, JoinedMember, Settings, Synced, java, millis};
 use crate::error::ErrorCode;
 use crate::parked::Ticket;
 use crate::time::Time;
@@ -32,6 +33,7 @@ const CONSUMER: &str = "consumer";
 pub(super) struct Env<'a> {
     pub(super) now: Time,
     pub(super) settings: &'a Settings,
+    pub(super) catalog: &'a Catalog,
     pub(super) timers: &'a mut Timers,
     pub(super) answers: &'a mut Vec<(Ticket, GroupAnswer)>,
 }
@@ -432,7 +434,7 @@ impl Classic {
         }
         // Between equals Kafka takes the one that comes first in a Java HashMap.
         let entries = votes.len();
-        votes.sort_by_key(|(name, _)| super::java_hash_map_slot(name, entries));
+        votes.sort_by_key(|(name, _)| java::slot_of_text(name, entries));
         let most = votes.iter().map(|(_, count)| *count).max()?;
         votes.iter().find(|(_, count)| *count == most).map(|(name, _)| (*name).to_owned())
     }
@@ -876,10 +878,6 @@ pub(super) enum RetentionStart {
 fn refuse_join(env: &mut Env<'_>, ticket: Ticket, code: ErrorCode, member_id: &str) {
     let refusal = JoinRefusal { code, member_id: member_id.to_owned() };
     env.answers.push((ticket, GroupAnswer::Join(Err(refusal))));
-}
-
-fn millis(ms: i32) -> Duration {
-    crate::time::millis(ms)
 }
 
 /// The client's or the instance's name and a random UUID of version 4.

@@ -19,6 +19,8 @@ pub(super) enum Event {
     Sync,
     /// A member, or one only given its id, was not heard of for too long.
     Session(Arc<str>),
+    /// A member of a consumer group has not given up in time what it must.
+    Rebalance(Arc<str>),
 }
 
 /// Deadlines by time and by timer. Timers due at the same moment fire in the order of their names, so that a run can
