@@ -15,10 +15,10 @@ use crate::output::{ConnId, Frame, Output};
 use crate::parked::{Parked, ParkedRequest, Ticket};
 use crate::session::Incoming;
 use crate::state::State;
-use crate::state::groups::GroupAnswer;
+use crate::state::groups::{CommittedOffset, GroupAnswer, GroupView};
 use crate::state::nodes::NodeId;
 use crate::time::Time;
-use crate::view::View;
+use crate::view::{ProducerView, View};
 use crate::wire::{Response, Str};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -150,6 +150,7 @@ impl Cluster {
             self.journal.note(Arc::clone(&request), frame_bytes);
         }
         let mut outputs = Vec::new();
+        self.replicate(now, &mut outputs);
         self.admit(now, request, &mut outputs);
         self.settle(now, &mut outputs);
         outputs
@@ -177,8 +178,12 @@ impl Cluster {
     /// When something happens by itself: a waiting fetch runs out of time, a member's session expires, a delayed
     /// answer is due.
     pub fn next_wake(&self) -> Option<Time> {
-        let deadlines =
-            [self.parked.next_deadline(), self.state.groups.next_deadline(), self.kept_back.next_deadline()];
+        let deadlines = [
+            self.parked.next_deadline(),
+            self.state.groups.next_deadline(),
+            self.state.next_replication(),
+            self.kept_back.next_deadline(),
+        ];
         deadlines.into_iter().flatten().min().map(|at| at - self.ahead)
     }
 
@@ -210,6 +215,68 @@ impl Cluster {
     /// How many requests were kept once and are not any more.
     pub fn requests_dropped(&self) -> u64 {
         self.journal.dropped()
+    }
+
+    /// Whether a fault has happened as often as it was to, so that it never will again.
+    pub fn is_spent(&self, fault: FaultId) -> bool {
+        self.faults.is_spent(fault)
+    }
+
+    /// Whether requests like these can arrive at all.
+    ///
+    /// # Errors
+    /// They name what does not exist or is not served.
+    pub fn check_requests(&self, which: &Requests) -> Result<(), ImpossibleFault> {
+        which.check(&self.state, &|| which.to_string())
+    }
+
+    // ---- what a test can see beside the view ----
+
+    /// A group as it is now; `None` when there is none of this name.
+    pub fn group(&self, id: &str) -> Option<GroupView> {
+        self.state.groups.describe(id).ok()
+    }
+
+    /// What a group has committed for a partition.
+    pub fn committed(&self, group: &str, topic: &str, partition: i32) -> Option<&CommittedOffset> {
+        let id = self.state.topics.get(topic)?.id;
+        self.state.groups.offset(group, topic, id, partition)
+    }
+
+    /// Everything a group has committed: topic, partition, offset.
+    pub fn committed_offsets<'a>(
+        &'a self,
+        group: &'a str,
+    ) -> impl Iterator<Item = (&'a str, i32, &'a CommittedOffset)> {
+        let topics = self.state.groups.offsets(group);
+        topics
+            .flat_map(|(topic, partitions)| partitions.iter().map(move |(index, committed)| (topic, *index, committed)))
+    }
+
+    /// The partition of the offsets topic a group falls on.
+    pub fn coordinator_partition(&self, group: &str) -> i32 {
+        self.state.coordinator_partition(group)
+    }
+
+    /// The idempotent producers a partition remembers, by producer id.
+    pub fn producers(&self, topic: &str, partition: i32) -> Vec<ProducerView> {
+        let found = self.state.topics.partition(topic, partition);
+        found.map(|partition| partition.producers.iter().map(ProducerView::of).collect()).unwrap_or_default()
+    }
+
+    /// Why there is no such topic or partition and will be none unless somebody creates it; `None` when there is, or
+    /// when writing to it creates it.
+    pub fn lacks(&self, topic: &str, partition: Option<i32>) -> Option<String> {
+        match self.state.topics.get(topic) {
+            None if self.state.configs.broker_settings().auto_create_topics => None,
+            None => Some(format!("there is no topic '{topic}', and none is created on demand")),
+            Some(found) => match partition {
+                Some(index) if found.partition(index).is_none() => {
+                    Some(format!("topic '{topic}' has {} partitions, counted from 0", found.partitions.len()))
+                }
+                _ => None,
+            },
+        }
     }
 
     /// Decides what becomes of a request that arrived.
@@ -326,6 +393,7 @@ impl Cluster {
     }
 
     fn pass_time(&mut self, now: Time, outputs: &mut Vec<Output>) {
+        self.replicate(now, outputs);
         self.let_go(now, |until| matches!(until, Until::Time(at) if at <= now), outputs);
         for ticket in self.parked.due(now) {
             self.resume(now, ticket, true, outputs);
@@ -340,6 +408,7 @@ impl Cluster {
     pub fn control(&mut self, now: Time, command: Command) -> Result<Vec<Output>, CommandError> {
         let now = now + self.ahead;
         let mut outputs = Vec::new();
+        self.replicate(now, &mut outputs);
         let now = self.carry_out(now, command, &mut outputs)?;
         self.settle(now, &mut outputs);
         Ok(outputs)
@@ -405,6 +474,14 @@ impl Cluster {
         self.connections.remove(&conn);
     }
 
+    /// Lets followers copy what is due by now, and answers who waited for it.
+    fn replicate(&mut self, now: Time, outputs: &mut Vec<Output>) {
+        if self.state.next_replication().is_some_and(|due| due <= now) {
+            self.state.replicate(now);
+            self.settle(now, outputs);
+        }
+    }
+
     /// Answers whoever need not wait any more.
     fn settle(&mut self, now: Time, outputs: &mut Vec<Output>) {
         for partition in self.state.take_changed() {
@@ -419,11 +496,15 @@ impl Cluster {
         crate::invariants::check(&self.state);
     }
 
-    /// Tries to answer a waiting fetch; when its time is up it is answered with what there is.
+    /// Tries to answer a waiting request; when its time is up it is answered with what there is.
     fn resume(&mut self, now: Time, ticket: Ticket, time_is_up: bool, outputs: &mut Vec<Output>) {
-        let Some(parked) = self.parked.get(ticket) else { return };
-        let Waiting::Fetch(fetch) = &parked.waiting else { return };
-        if let Some(response) = handlers::resume_fetch(&mut self.state, now, fetch, time_is_up) {
+        let Some(parked) = self.parked.get_mut(ticket) else { return };
+        let response = match &mut parked.waiting {
+            Waiting::Fetch(fetch) => handlers::resume_fetch(&mut self.state, now, fetch, time_is_up),
+            Waiting::Produce(produce) => handlers::resume_produce(&self.state, produce, time_is_up),
+            Waiting::Group(_) => None,
+        };
+        if let Some(response) = response {
             let conn = parked.conn;
             self.parked.remove(ticket);
             self.reply(now, conn, ticket, Some(Box::new(response)), outputs);
@@ -437,7 +518,7 @@ impl Cluster {
         };
         let response: Response = match parked.waiting {
             Waiting::Group(responder) => responder.respond(answer),
-            Waiting::Fetch(_) => unreachable!("groups never hear of a fetch"),
+            Waiting::Fetch(_) | Waiting::Produce(_) => unreachable!("groups never hear of records"),
         };
         self.reply(now, parked.conn, ticket, Some(Box::new(response)), outputs);
     }

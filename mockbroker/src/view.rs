@@ -3,6 +3,7 @@
 use crate::fault::FaultView;
 use crate::state::State;
 use crate::state::nodes::{Node, NodeId};
+use crate::state::producers::Producer;
 use crate::state::topics::{Partition, Topic};
 use serde::Serialize;
 
@@ -65,6 +66,29 @@ pub struct PartitionView {
     pub log_end_offset: i64,
     /// Bytes at rest.
     pub bytes: u64,
+    /// Who may lead without being in sync (KIP-966).
+    pub eligible_leaders: Vec<NodeId>,
+    /// What each replica has, in the order of `replicas`.
+    pub replica_logs: Vec<ReplicaView>,
+}
+
+/// A replica of a partition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ReplicaView {
+    /// Where it lives.
+    pub node: NodeId,
+    /// One past its last record.
+    pub log_end_offset: i64,
+    /// The high watermark as it knows it; followers learn of it with their next fetch.
+    pub high_watermark: i64,
+    /// Everything before this offset is on its disk; a loss of power takes the rest.
+    pub flushed: i64,
+    /// Whether it is in sync.
+    pub in_sync: bool,
+    /// Whether it follows the leader: false for the leader itself, and where copying was stopped or the broker is down.
+    pub copying: bool,
+    /// From this offset on it has records which the leader lacks, and which it drops when it follows again.
+    pub diverges_at: Option<i64>,
 }
 
 impl View {
@@ -119,6 +143,44 @@ impl PartitionView {
             last_stable_offset: partition.log.last_stable_offset(),
             log_end_offset: partition.log.end_offset(),
             bytes: partition.log.size(),
+            eligible_leaders: partition.elr.clone(),
+            replica_logs: partition
+                .replica_status()
+                .map(|replica| ReplicaView {
+                    node: replica.node,
+                    log_end_offset: replica.log_end_offset,
+                    high_watermark: replica.high_watermark,
+                    flushed: replica.flushed,
+                    in_sync: partition.isr.contains(&replica.node),
+                    copying: replica.copying,
+                    diverges_at: replica.diverges_at,
+                })
+                .collect(),
+        }
+    }
+}
+
+/// An idempotent producer as a partition remembers it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ProducerView {
+    /// Its id.
+    pub producer_id: i64,
+    /// Its current epoch.
+    pub epoch: i16,
+    /// The last sequence number written; −1 when none is known.
+    pub last_sequence: i32,
+    /// The offset of the last record written; −1 when none is known.
+    pub last_offset: i64,
+}
+
+impl ProducerView {
+    pub(crate) fn of((producer_id, producer): (i64, &Producer)) -> Self {
+        let last = producer.batches.back();
+        Self {
+            producer_id,
+            epoch: producer.epoch,
+            last_sequence: last.map_or(-1, |batch| batch.last_sequence),
+            last_offset: last.map_or(-1, |batch| batch.last_offset),
         }
     }
 }

@@ -147,6 +147,7 @@ impl fmt::Display for When {
 impl fmt::Display for Effect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Refuse(ErrorCode::None) => f.write_str("acknowledged without effect"),
             Self::Refuse(code) => write!(f, "{code} instead"),
             Self::Misreport(code) => write!(f, "{code} told after it took effect"),
             Self::Delay(when, by) => write!(f, "delayed {by:?} {when}"),

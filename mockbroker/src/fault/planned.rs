@@ -256,7 +256,11 @@ fn check(fault: &Fault, state: &State) -> Result<(), ImpossibleFault> {
         return Err(ImpossibleFault::Range { fault: words(), why });
     }
     match (&fault.effect, fault.which.api) {
-        (Effect::Refuse(ErrorCode::None) | Effect::Misreport(ErrorCode::None), _) => senseless("NONE is not an error"),
+        (Effect::Refuse(ErrorCode::None), Some(ApiKey::Produce | ApiKey::OffsetCommit)) => Ok(()),
+        (Effect::Refuse(ErrorCode::None), _) => {
+            senseless("only Produce and OffsetCommit can be acknowledged without effect, and NONE is no error")
+        }
+        (Effect::Misreport(ErrorCode::None), _) => senseless("NONE is no error"),
         (Effect::CorruptBatch, Some(api)) if api != ApiKey::Fetch => {
             senseless("only an answer to Fetch carries batches")
         }

@@ -106,6 +106,12 @@ impl Requests {
         self.suffers(Effect::Misreport(code))
     }
 
+    /// The request does nothing, and is answered as if it had: an acknowledged write that is nowhere, a commit that a
+    /// failing coordinator never had on disk. For Produce and OffsetCommit.
+    pub fn acknowledge_without_effect(self) -> Fault {
+        self.suffers(Effect::Refuse(ErrorCode::None))
+    }
+
     /// The request waits so long before the broker looks at it. It takes effect then even if its connection is gone,
     /// as what a broker has received does.
     pub fn delay(self, by: Duration) -> Fault {

@@ -2,7 +2,8 @@
 //!
 //! Does: waits until `min_bytes` are there and answers the moment they are; several batches a partition; byte limits of
 //! request and partition; incremental sessions (KIP-227); leader epochs and divergence (KIP-320, KIP-595); the new
-//! leader in the answer (KIP-951); reads from any replica from version 11 on (KIP-392).
+//! leader in the answer (KIP-951); reads from any replica from version 11 on, as far as it knows them to be committed
+//! (KIP-392).
 //! Leaves out: preferred replicas, aborted transactions, quotas.
 //! Differs from Apache Kafka: never sends the cut-off batch at the end of a limit, which clients throw away.
 
@@ -13,6 +14,7 @@ use crate::fault::Part;
 use crate::state::State;
 use crate::state::fetch_sessions::{Context, FetchKey, NO_SESSION, Seen, Wanted};
 use crate::state::nodes::NodeId;
+use crate::state::replication::ReplicaLog;
 use crate::state::topics::Partition;
 use crate::time::{Time, millis};
 use crate::wire::generated::fetch_request::{FetchRequest, FetchTopic, ForgottenTopic};
@@ -88,7 +90,7 @@ pub(crate) fn resume(state: &mut State, now: Time, fetch: &WaitingFetch, time_is
         for (key, wanted) in &fetch.wanted {
             match look(state, fetch, key, wanted) {
                 Ok(Found::Bytes(bytes)) => readable += bytes.min(u64::try_from(wanted.max_bytes).unwrap_or(0)),
-                Ok(Found::Diverged(_)) | Err(_) => readable = u64::MAX,
+                Ok(Found::Diverged(_) | Found::Uncommitted) | Err(_) => readable = u64::MAX,
             }
             if readable >= fetch.min_bytes {
                 break;
@@ -146,6 +148,8 @@ fn refusals(state: &State, from: &Caller, by_id: bool, wanted: &[(FetchKey, Want
 enum Found {
     /// This many bytes can be read.
     Bytes(u64),
+    /// The client is past what it may read, as after a change of leaders: it is told so at once (`DelayedFetch`, case F).
+    Uncommitted,
     /// The client's last record is not in our log.
     Diverged(EpochEndOffset),
 }
@@ -154,18 +158,21 @@ fn look(state: &State, fetch: &WaitingFetch, key: &FetchKey, wanted: &Wanted) ->
     if let Some((_, code)) = fetch.refusals.iter().find(|(refused, _)| refused == key) {
         return Err((*code).into());
     }
-    let partition = readable_partition(state, fetch, key)?;
+    let (partition, replica) = readable_partition(state, fetch, key)?;
     partition.check_leader_epoch(wanted.current_leader_epoch)?;
     if wanted.max_bytes < 0 {
         return Err(ErrorCode::UnknownServerError.into());
     }
-    if let Some(diverged) = diverging(partition, wanted)? {
+    if let Some(diverged) = diverging(&replica, wanted)? {
         return Ok(Found::Diverged(diverged));
     }
-    if !partition.log.contains_position(wanted.fetch_offset) {
+    if !(replica.log().start_offset()..=replica.end_offset()).contains(&wanted.fetch_offset) {
         return Err(ErrorCode::OffsetOutOfRange.into());
     }
-    Ok(Found::Bytes(partition.log.readable_bytes(wanted.fetch_offset, partition.log.high_watermark())))
+    if wanted.fetch_offset > replica.high_watermark() {
+        return Ok(Found::Uncommitted);
+    }
+    Ok(Found::Bytes(replica.log().readable_bytes(wanted.fetch_offset, replica.high_watermark())))
 }
 
 fn read(
@@ -177,21 +184,23 @@ fn read(
     at_least_one: bool,
 ) -> Result<PartitionData, Reject> {
     let found = look(state, fetch, key, wanted)?;
-    let log = &readable_partition(state, fetch, key)?.log;
+    let (_, replica) = readable_partition(state, fetch, key)?;
+    let log = replica.log();
     let mut row = PartitionData {
         partition_index: key.index,
-        high_watermark: log.high_watermark(),
-        last_stable_offset: log.last_stable_offset(),
+        high_watermark: replica.high_watermark(),
+        last_stable_offset: replica.last_stable_offset(),
         log_start_offset: log.start_offset(),
         records: Some(Records::default()),
         aborted_transactions: fetch.committed_only.then(Vec::new),
         ..Default::default()
     };
     match found {
+        Found::Uncommitted => {}
         Found::Diverged(diverging_epoch) => row.diverging_epoch = diverging_epoch,
         Found::Bytes(_) => {
             let max_bytes = usize::try_from(wanted.max_bytes).unwrap_or(0).min(left);
-            let slice = log.read(wanted.fetch_offset, log.high_watermark(), max_bytes, at_least_one);
+            let slice = log.read(wanted.fetch_offset, replica.high_watermark(), max_bytes, at_least_one);
             row.records = Some(slice.chunks.into_iter().collect());
         }
     }
@@ -199,22 +208,25 @@ fn read(
 }
 
 /// The partition, if this broker may be read from: its leader, or from version 11 on any of its replicas.
-fn readable_partition<'a>(state: &'a State, fetch: &WaitingFetch, key: &FetchKey) -> Result<&'a Partition, Reject> {
+fn readable_partition<'a>(
+    state: &'a State,
+    fetch: &WaitingFetch,
+    key: &FetchKey,
+) -> Result<(&'a Partition, ReplicaLog<'a>), Reject> {
     let by_id = uses_topic_ids(fetch.version);
     let name = named_topic(state, by_id, key.topic_id, &Str::from(key.topic.as_str()))?;
     let partition = state.topics.partition(&name, key.index)?;
-    let leads = partition.leader == Some(fetch.node);
-    let follows = fetch.version >= 11 && partition.leader.is_some() && partition.isr.contains(&fetch.node);
-    if leads || follows { Ok(partition) } else { Err(ErrorCode::NotLeaderOrFollower.into()) }
+    let readable = fetch.version >= 11 || partition.leader == Some(fetch.node);
+    let replica = partition.replica_log(fetch.node).filter(|_| readable).ok_or(ErrorCode::NotLeaderOrFollower)?;
+    Ok((partition, replica))
 }
 
 /// Where the client's log parts from ours, if it does (KIP-595's truncation on fetch).
-fn diverging(partition: &Partition, wanted: &Wanted) -> Result<Option<EpochEndOffset>, Reject> {
+fn diverging(replica: &ReplicaLog<'_>, wanted: &Wanted) -> Result<Option<EpochEndOffset>, Reject> {
     if wanted.last_fetched_epoch < 0 {
         return Ok(None);
     }
-    let log = &partition.log;
-    let ended = log.epochs().end_offset_for(wanted.last_fetched_epoch, log.end_offset());
+    let ended = replica.end_of_epoch(wanted.last_fetched_epoch);
     let (epoch, end_offset) = ended.ok_or(ErrorCode::OffsetOutOfRange)?;
     let parted = epoch < wanted.last_fetched_epoch || end_offset < wanted.fetch_offset;
     Ok(parted.then_some(EpochEndOffset { epoch, end_offset }))

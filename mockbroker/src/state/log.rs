@@ -173,6 +173,45 @@ impl Log {
         self.high_watermark = self.high_watermark.max(self.start_offset);
     }
 
+    /// Sets the high watermark where another replica's log takes over, whose leader may have told it less.
+    pub fn reset_high_watermark(&mut self, to: i64) {
+        self.high_watermark = to.clamp(self.start_offset, self.end_offset);
+    }
+
+    /// Cuts off every batch from `offset` on and returns them, oldest first (`UnifiedLog.truncateTo`). `offset` lies
+    /// between batches.
+    pub fn split_off(&mut self, offset: i64) -> Vec<StoredBatch> {
+        if offset >= self.end_offset {
+            return Vec::new();
+        }
+        let cut = self.batches.partition_point(|stored| stored.header.base_offset < offset);
+        self.end_position = self.position_at(cut);
+        let tail = self.batches.split_off(cut).into();
+        self.end_offset = offset;
+        self.start_offset = self.start_offset.min(offset);
+        self.high_watermark = self.high_watermark.min(offset);
+        self.epochs.truncate(offset);
+        tail
+    }
+
+    /// Appends batches that have been stored before, as a follower does with what it copies; `epochs` says where the
+    /// leaders that wrote them began.
+    pub fn append_stored(&mut self, batches: impl IntoIterator<Item = StoredBatch>, epochs: &LeaderEpochs) {
+        let from = self.end_offset;
+        for batch in batches {
+            self.end_offset = batch.header.last_offset() + 1;
+            let position = self.end_position;
+            self.end_position += batch.bytes.len() as u64;
+            self.batches.push_back(StoredBatch { position, ..batch });
+        }
+        self.epochs.extend(epochs, from);
+    }
+
+    /// The batch that begins at `offset`.
+    pub fn batch_at(&self, offset: i64) -> Option<&StoredBatch> {
+        self.batches.get(self.index_of(offset)).filter(|stored| stored.header.base_offset == offset)
+    }
+
     fn index_of(&self, offset: i64) -> usize {
         self.batches.partition_point(|stored| stored.header.last_offset() < offset)
     }
@@ -249,6 +288,18 @@ impl LeaderEpochs {
         // An epoch that appended nothing leaves no trace.
         self.0.retain(|entry| entry.start_offset < start_offset);
         self.0.push(EpochStart { epoch, start_offset });
+    }
+
+    /// Forgets the epochs that began at `end_offset` or later (`LeaderEpochFileCache.truncateFromEnd`).
+    pub fn truncate(&mut self, end_offset: i64) {
+        self.0.retain(|entry| entry.start_offset < end_offset);
+    }
+
+    /// Takes over the epochs of `other` that began at `from` or later.
+    fn extend(&mut self, other: &Self, from: i64) {
+        for entry in other.0.iter().filter(|entry| entry.start_offset >= from) {
+            self.begin(entry.epoch, entry.start_offset);
+        }
     }
 
     fn trim(&mut self, start_offset: i64) {

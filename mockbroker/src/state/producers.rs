@@ -4,7 +4,7 @@
 use crate::error::{ErrorCode, Reject};
 use crate::time::Time;
 use crate::wire::batch::BatchHeader;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// How many batches of a producer can be recognised as repeated.
 const BATCHES_REMEMBERED: usize = 5;
@@ -98,6 +98,27 @@ impl Producers {
         producer.epoch = producer.epoch.saturating_add(1);
         producer.batches.clear();
         Some(producer.epoch)
+    }
+
+    /// Forgets what was written at `end_offset` or later; `kept` are the headers of the batches that are left, oldest
+    /// first, from which a producer that lost a batch is remembered again (`ProducerStateManager.truncateAndReload`).
+    pub fn truncate<'a>(&mut self, end_offset: i64, kept: impl Iterator<Item = &'a BatchHeader>) {
+        let lost = |producer: &Producer| producer.batches.iter().any(|batch| batch.last_offset >= end_offset);
+        let affected: BTreeSet<i64> = self.0.iter().filter(|(_, producer)| lost(producer)).map(|(id, _)| *id).collect();
+        if affected.is_empty() {
+            return;
+        }
+        self.0.retain(|id, _| !affected.contains(id));
+        for header in kept.filter(|header| affected.contains(&header.producer_id)) {
+            self.remember_stored(header);
+        }
+    }
+
+    /// Remembers a batch found in the log, at the time it says itself.
+    pub fn remember_stored(&mut self, header: &BatchHeader) {
+        if !header.is_control() {
+            self.remember(header, Time::from_millis(header.max_timestamp));
+        }
     }
 
     /// Everyone remembered, by producer id.
