@@ -14,6 +14,10 @@ use rehearsal_mockbroker::wire::generated::consumer_group_heartbeat_request::{
 use rehearsal_mockbroker::wire::generated::consumer_group_heartbeat_response::ConsumerGroupHeartbeatResponse;
 use rehearsal_mockbroker::wire::generated::delete_groups_request::DeleteGroupsRequest;
 use rehearsal_mockbroker::wire::generated::delete_groups_response::DeleteGroupsResponse;
+use rehearsal_mockbroker::wire::generated::heartbeat_request::HeartbeatRequest;
+use rehearsal_mockbroker::wire::generated::heartbeat_response::HeartbeatResponse;
+use rehearsal_mockbroker::wire::generated::join_group_request::{JoinGroupRequest, JoinGroupRequestProtocol};
+use rehearsal_mockbroker::wire::generated::join_group_response::JoinGroupResponse;
 use rehearsal_mockbroker::wire::generated::list_groups_request::ListGroupsRequest;
 use rehearsal_mockbroker::wire::generated::list_groups_response::ListGroupsResponse;
 use rehearsal_mockbroker::wire::generated::offset_commit_request::{
@@ -22,6 +26,8 @@ use rehearsal_mockbroker::wire::generated::offset_commit_request::{
 use rehearsal_mockbroker::wire::generated::offset_commit_response::OffsetCommitResponse;
 use rehearsal_mockbroker::wire::generated::offset_fetch_request::{OffsetFetchRequest, OffsetFetchRequestGroup};
 use rehearsal_mockbroker::wire::generated::offset_fetch_response::OffsetFetchResponse;
+use rehearsal_mockbroker::wire::generated::sync_group_request::{SyncGroupRequest, SyncGroupRequestAssignment};
+use rehearsal_mockbroker::wire::generated::sync_group_response::SyncGroupResponse;
 use rehearsal_mockbroker::wire::{Str, Uuid};
 
 const GROUP: &str = "billing";
@@ -32,6 +38,9 @@ body!(ListGroups ListGroupsResponse);
 body!(DeleteGroups DeleteGroupsResponse);
 body!(OffsetCommit OffsetCommitResponse);
 body!(OffsetFetch OffsetFetchResponse);
+body!(JoinGroup JoinGroupResponse);
+body!(SyncGroup SyncGroupResponse);
+body!(Heartbeat HeartbeatResponse);
 
 #[test]
 fn a_lone_member_gets_everything_with_its_first_heartbeat() {
@@ -336,7 +345,134 @@ fn a_group_has_its_own_pace() {
     assert_eq!(members(&mut kafka), 0);
 }
 
+#[test]
+fn a_classic_group_goes_on_as_a_consumer_group_and_back() {
+    let mut kafka = Kafka::with_topic("orders", 2);
+    let mut old = Classic::default();
+    old.join(&mut kafka);
+    old.sync(&mut kafka, Some(&[0, 1]));
+    assert_eq!(old.beat(&mut kafka), ErrorCode::None);
+
+    let mut new = Member::named("new").reads("orders");
+    assert_eq!(code(&new.join(&mut kafka)), ErrorCode::None);
+    assert_eq!((new.epoch, new.partitions.len()), (2, 0), "the old member holds everything");
+    let types = describe(&mut kafka).members.iter().map(|member| member.member_type).collect::<Vec<_>>();
+    assert_eq!(types.iter().sum::<i8>(), 1);
+    assert_eq!(old.beat(&mut kafka), ErrorCode::RebalanceInProgress);
+    old.join(&mut kafka);
+    assert_eq!((old.sync(&mut kafka, None), old.generation), (1, 1), "it is to give one up, and stays in its epoch");
+    assert_eq!(old.beat(&mut kafka), ErrorCode::RebalanceInProgress);
+    old.join(&mut kafka);
+    assert_eq!((old.sync(&mut kafka, None), old.generation), (1, 2));
+    new.beat(&mut kafka);
+    assert_eq!(new.partitions.len(), 1);
+    assert_eq!(old.beat(&mut kafka), ErrorCode::None);
+
+    new.leave(&mut kafka, -1);
+    assert_eq!(describe(&mut kafka).error_code, ErrorCode::GroupIdNotFound.code(), "it is a classic group again");
+    assert_eq!(old.beat(&mut kafka), ErrorCode::RebalanceInProgress);
+    old.join(&mut kafka);
+    assert_eq!((old.sync(&mut kafka, Some(&[0, 1])), old.generation), (2, 3));
+}
+
+#[test]
+fn a_policy_forbids_migration() {
+    let mut kafka = Kafka::with_configs(&[("group.consumer.migration.policy", "disabled")]);
+    kafka.create_topic("orders", 2);
+    let mut old = Classic::default();
+    old.join(&mut kafka);
+    old.sync(&mut kafka, Some(&[0, 1]));
+    let refused = Member::named("new").reads("orders").join(&mut kafka);
+    assert_eq!(code(&refused), ErrorCode::GroupIdNotFound);
+    assert_eq!(
+        refused.error_message.as_deref(),
+        Some("Cannot upgrade classic group billing to consumer group because online upgrade is disabled.")
+    );
+}
+
+#[test]
+fn an_empty_group_takes_whichever_protocol_comes() {
+    let mut kafka = Kafka::with_topic("orders", 2);
+    let mut new = Member::named("new").reads("orders");
+    new.join(&mut kafka);
+    new.leave(&mut kafka, -1);
+    let mut old = Classic::default();
+    old.join(&mut kafka);
+    old.sync(&mut kafka, Some(&[0, 1]));
+    assert_eq!(old.generation, 1);
+}
+
 // ---- verbs ----
+
+/// A consumer of the classic protocol, alone or the only one of its kind.
+#[derive(Debug, Default)]
+struct Classic {
+    id: Str,
+    generation: i32,
+    owned: Vec<i32>,
+}
+
+impl Classic {
+    /// Joins with what it owns, again with the id it is given.
+    fn join(&mut self, kafka: &mut Kafka) {
+        let conn = kafka.connect_to_coordinator(GROUP);
+        let mut metadata = vec![0, 1, 0, 0, 0, 1, 0, 6];
+        metadata.extend(b"orders");
+        metadata.extend([0xff; 4]);
+        metadata.extend(of_orders(&self.owned));
+        let protocol = JoinGroupRequestProtocol { name: Str::from("range"), metadata: metadata.into() };
+        let mut request = JoinGroupRequest {
+            group_id: Str::from(GROUP),
+            session_timeout_ms: 45_000,
+            rebalance_timeout_ms: 60_000,
+            protocol_type: Str::from("consumer"),
+            protocols: vec![protocol],
+            member_id: self.id.clone(),
+            ..Default::default()
+        };
+        let mut joined: JoinGroupResponse = kafka.ask(conn, 5, request.clone());
+        if joined.error_code == ErrorCode::MemberIdRequired.code() {
+            request.member_id = joined.member_id.clone();
+            joined = kafka.ask(conn, 5, request);
+        }
+        assert_eq!(joined.error_code, 0);
+        (self.id, self.generation) = (joined.member_id, joined.generation_id);
+    }
+
+    /// Asks for its assignment, or assigns; how many partitions it has then.
+    fn sync(&mut self, kafka: &mut Kafka, assign: Option<&[i32]>) -> usize {
+        let conn = kafka.connect_to_coordinator(GROUP);
+        let assignment = assign.map(|partitions| {
+            let bytes = [&[0, 1][..], &of_orders(partitions), &[0xff; 4]].concat();
+            SyncGroupRequestAssignment { member_id: self.id.clone(), assignment: bytes.into() }
+        });
+        let request = SyncGroupRequest {
+            group_id: Str::from(GROUP),
+            generation_id: self.generation,
+            member_id: self.id.clone(),
+            assignments: assignment.into_iter().collect(),
+            ..Default::default()
+        };
+        let synced: SyncGroupResponse = kafka.ask(conn, 3, request);
+        assert_eq!(synced.error_code, 0);
+        // The version, one topic with its name, how many partitions; the user's data at the end.
+        let indices = synced.assignment.get(18..synced.assignment.len() - 4).unwrap_or_default();
+        self.owned = indices.chunks_exact(4).map(|index| i32::from(index[3])).collect();
+        self.owned.len()
+    }
+
+    fn beat(&mut self, kafka: &mut Kafka) -> ErrorCode {
+        let conn = kafka.connect_to_coordinator(GROUP);
+        let request = HeartbeatRequest {
+            group_id: Str::from(GROUP),
+            generation_id: self.generation,
+            member_id: self.id.clone(),
+            ..Default::default()
+        };
+        let beaten: HeartbeatResponse = kafka.ask(conn, 3, request);
+        ErrorCode::from_code(beaten.error_code).expect("a code Kafka has")
+    }
+}
 
 /// A consumer: what it wants, and what it believes.
 #[derive(Debug, Clone, Default)]
@@ -489,6 +625,15 @@ impl Member {
             code => Err(ErrorCode::from_code(code).expect("a code Kafka has")),
         }
     }
+}
+
+/// Partitions of `orders` as the classic protocol writes them.
+fn of_orders(partitions: &[i32]) -> Vec<u8> {
+    let mut bytes = vec![0, 0, 0, 1, 0, 6];
+    bytes.extend(b"orders");
+    bytes.extend((partitions.len() as i32).to_be_bytes());
+    bytes.extend(partitions.iter().flat_map(|index| index.to_be_bytes()));
+    bytes
 }
 
 fn code(response: &ConsumerGroupHeartbeatResponse) -> ErrorCode {

@@ -377,12 +377,15 @@ fn partition_for(key: &str, partitions: i32) -> i32 {
 
 fn group_settings(configs: &Configs) -> groups::Settings {
     let broker = configs.broker_settings();
+    let (may_upgrade, may_downgrade) = configs.consumer_migration();
     let at_least_zero = |number: i32| usize::try_from(number).unwrap_or(0);
     groups::Settings {
         min_session_timeout_ms: broker.group_min_session_timeout_ms,
         max_session_timeout_ms: broker.group_max_session_timeout_ms,
         max_size: at_least_zero(broker.group_max_size),
         consumer_max_size: at_least_zero(broker.consumer_group_max_size),
+        may_upgrade,
+        may_downgrade,
         assignors: configs.consumer_assignors().iter().filter_map(|name| groups::Assignor::named(name)).collect(),
         regex_refresh_interval: millis(broker.consumer_group_regex_refresh_interval_ms),
         initial_rebalance_delay: millis(broker.group_initial_rebalance_delay_ms),

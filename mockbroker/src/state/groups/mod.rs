@@ -33,7 +33,7 @@ use crate::wire::Uuid;
 use bytes::Bytes;
 use catalog::Catalog;
 use classic::{Classic, Env, RetentionStart};
-use consumer::Consumer;
+use consumer::{Consumer, Downgrade};
 use offsets::Offsets;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -128,6 +128,10 @@ pub struct Settings {
     pub new_member_join_timeout: Duration,
     /// `group.consumer.max.size`
     pub consumer_max_size: usize,
+    /// `group.consumer.migration.policy` lets classic groups become consumer groups while they have members.
+    pub may_upgrade: bool,
+    /// `group.consumer.migration.policy` lets consumer groups of classic members become classic groups.
+    pub may_downgrade: bool,
     /// `group.consumer.assignors`, the default first.
     pub assignors: Vec<Assignor>,
     /// `group.consumer.regex.refresh.interval.ms`
@@ -149,6 +153,8 @@ impl Default for Settings {
             initial_rebalance_delay: Duration::ZERO,
             new_member_join_timeout: Duration::from_secs(5 * 60),
             consumer_max_size: i32::MAX as usize,
+            may_upgrade: true,
+            may_downgrade: true,
             assignors: vec![Assignor::Uniform, Assignor::Range],
             regex_refresh_interval: Duration::from_secs(10 * 60),
             offset_metadata_max_chars: 4_096,
@@ -232,6 +238,9 @@ impl Groups {
         if self.is_empty_consumer(who.group) {
             self.forget_members(now, who.group);
         }
+        if let Some(joined) = self.act_as_consumer(now, who.group, |consumer, env| consumer.join(env, rng, &who)) {
+            return self.answers.push((ticket, GroupAnswer::Join(joined)));
+        }
         if !self.groups.contains_key(who.group) {
             if !who.member_id.is_empty() {
                 let refusal = JoinRefusal { code: ErrorCode::UnknownMemberId, member_id: who.member_id.to_owned() };
@@ -251,7 +260,9 @@ impl Groups {
     /// [`Self::take_answers`], and not before the leader has asked.
     pub fn sync(&mut self, now: Time, group: &str, by: &SyncBy<'_>, ticket: Ticket) {
         self.expire(now);
-        if self.act(now, group, |classic, env| classic.sync(env, by, ticket)).is_none() {
+        if let Some(synced) = self.act_as_consumer(now, group, |consumer, env| consumer.sync(env, by)) {
+            self.answers.push((ticket, GroupAnswer::Sync(synced)));
+        } else if self.act(now, group, |classic, env| classic.sync(env, by, ticket)).is_none() {
             self.answers.push((ticket, GroupAnswer::Sync(Err(ErrorCode::UnknownMemberId))));
         }
     }
@@ -259,7 +270,8 @@ impl Groups {
     /// A member says that it is alive, and learns whether it must join again.
     pub fn heartbeat(&mut self, now: Time, group: &str, claim: &Claim<'_>) -> Result<(), Reject> {
         self.expire(now);
-        let beat = self.act(now, group, |classic, env| classic.heartbeat(env, claim));
+        let as_classic = self.act(now, group, |classic, env| classic.heartbeat(env, claim));
+        let beat = as_classic.or_else(|| self.act_as_consumer(now, group, |group, env| group.classic_beat(env, claim)));
         Ok(beat.unwrap_or(Err(ErrorCode::UnknownMemberId))?)
     }
 
@@ -271,6 +283,9 @@ impl Groups {
         leavers: &[Leaver<'_>],
     ) -> Result<Vec<Result<(), ErrorCode>>, Reject> {
         self.expire(now);
+        if let Some(results) = self.act_as_consumer(now, group, |consumer, env| consumer.classic_leave(env, leavers)) {
+            return Ok(results);
+        }
         match self.act(now, group, |classic, env| classic.leave(env, leavers)) {
             Some(results) => Ok(results?),
             None => Ok(leavers.iter().map(|_| Err(ErrorCode::UnknownMemberId)).collect()),
@@ -296,9 +311,23 @@ impl Groups {
             });
         }
         if self.groups.get(beat.group).is_some_and(|group| !group.is_empty()) {
-            return Err(not_of_kind(beat.group, GroupKind::Consumer));
+            return self.upgrade(now, beat, pace);
         }
         self.found(now, beat, pace)
+    }
+
+    /// A member of the consumer protocol joins a classic group, whose members go on as members of a consumer group.
+    fn upgrade(&mut self, now: Time, beat: &Beat<'_>, pace: &Pace) -> Result<Beaten, Reject> {
+        let upgraded = self.act(now, beat.group, |classic, env| Consumer::upgraded(classic, env, beat.group));
+        let consumer = upgraded.unwrap_or_else(|| Err(not_of_kind(beat.group, GroupKind::Consumer)))?;
+        let id = Arc::from(beat.group);
+        self.timers.cancel_all_of(&id);
+        self.put(now, id, Members::Consumer(consumer));
+        self.act_as_consumer(now, beat.group, |consumer, env| {
+            consumer.expect_all(env);
+            consumer.beat(env, beat, pace)
+        })
+        .unwrap_or_else(|| Err(not_of_kind(beat.group, GroupKind::Consumer)))
     }
 
     /// The first member joins. If it is refused there is no group.
@@ -518,11 +547,13 @@ impl Groups {
                 Event::Join => classic.join_is_due(env),
                 Event::Sync => classic.sync_is_due(env),
                 Event::Session(member) => classic.session_is_due(env, member),
-                Event::Rebalance(_) => {}
+                Event::Rebalance(_) | Event::Rejoin(_) | Event::Resync(_) => {}
             });
             self.act_as_consumer(now, &group, |consumer, env| match &event {
                 Event::Session(member) => consumer.session_is_due(env, member),
                 Event::Rebalance(member) => consumer.rebalance_is_due(env, member),
+                Event::Rejoin(member) => consumer.rejoin_is_due(env, member),
+                Event::Resync(member) => consumer.resync_is_due(env, member),
                 Event::Join | Event::Sync => {}
             });
         }
@@ -614,10 +645,13 @@ impl Groups {
         act: impl FnOnce(&mut Consumer, &mut Env<'_>) -> R,
     ) -> Option<R> {
         let (members, mut env) = self.members(now, group)?;
-        match members {
-            Members::Consumer(consumer) => Some(act(consumer, &mut env)),
-            Members::Classic(_) => None,
+        let Members::Consumer(consumer) = members else { return None };
+        let outcome = act(consumer, &mut env);
+        if let Some(Downgrade { mut classic, rebalance }) = consumer.take_downgrade() {
+            classic.take_over(&mut env, rebalance);
+            *members = Members::Classic(classic);
         }
+        Some(outcome)
     }
 
     fn members(&mut self, now: Time, group: &str) -> Option<(&mut Members, Env<'_>)> {

@@ -6,8 +6,11 @@
 //! assignment epoch the member has reached. The rules are those of `GroupMetadataManager`, `ConsumerGroup` and
 //! `CurrentAssignmentBuilder` in Apache Kafka 4.3.
 
+mod classic_members;
 mod member;
 mod regex;
+
+pub(super) use classic_members::Downgrade;
 
 use super::assignors::{Assignor, Candidate, Partitions, Question};
 use super::catalog::{Catalog, TopicFacts};
@@ -135,6 +138,10 @@ pub(super) struct Consumer {
     resolved: BTreeMap<String, Resolved>,
     /// For how long members may be silent, as the group was last told.
     session_timeout: Duration,
+    /// The least time between two target assignments, as the group was last told.
+    assignment_interval: Duration,
+    /// It is to go on as a classic group.
+    downgrade: Option<Downgrade>,
 }
 
 /// Where a beating member belongs.
@@ -171,6 +178,8 @@ impl Consumer {
             fresh_until: None,
             resolved: BTreeMap::new(),
             session_timeout: Duration::from_secs(45),
+            assignment_interval: Duration::from_secs(1),
+            downgrade: None,
         }
     }
 
@@ -192,13 +201,9 @@ impl Consumer {
         let topics_changed = before.topics != updated.topics;
         let (regex_change, must_resolve) = self.regex_change(env, &before, &updated);
         self.enrol(&before, updated);
-        let bump = topics_changed || regex_change == RegexChange::UpdatedAndResolved;
-        if bump || self.fresh_until.is_none_or(|until| until <= env.now) {
-            self.follow_topics(env, bump);
-        }
-        if self.assignment_epoch < self.epoch && self.may_assign(env.now, pace.assignment_interval) {
-            self.assign(env);
-        }
+        self.follow_topics_if(env, topics_changed || regex_change == RegexChange::UpdatedAndResolved);
+        self.assignment_interval = pace.assignment_interval;
+        self.assign_if_due(env);
         self.reconcile(env, &id, topics_changed || regex_change != RegexChange::None, beat.owned.as_deref());
         self.expect(env, &id, pace.session_timeout);
         let after = &self.members[&id];
@@ -375,6 +380,12 @@ impl Consumer {
         names.filter_map(|name| catalog.get(name).map(|facts| (name.to_owned(), Arc::clone(facts)))).collect()
     }
 
+    fn follow_topics_if(&mut self, env: &Env<'_>, bump: bool) {
+        if bump || self.fresh_until.is_none_or(|until| until <= env.now) {
+            self.follow_topics(env, bump);
+        }
+    }
+
     /// Raises the group's epoch if it is to be, or if a topic somebody reads is another than before.
     fn follow_topics(&mut self, env: &Env<'_>, bump: bool) {
         let known = self.known_topics(env.catalog);
@@ -399,8 +410,11 @@ impl Consumer {
 
     // ---- assigning ----
 
-    fn may_assign(&self, now: Time, interval: Duration) -> bool {
-        self.assigned_at.is_none_or(|at| now >= at + interval)
+    fn assign_if_due(&mut self, env: &Env<'_>) {
+        let due = self.assigned_at.is_none_or(|at| env.now >= at + self.assignment_interval);
+        if due && self.assignment_epoch < self.epoch {
+            self.assign(env);
+        }
     }
 
     fn assign(&mut self, env: &Env<'_>) {
@@ -506,6 +520,12 @@ impl Consumer {
 
     /// Removes members, and lets the others have what they held.
     fn dismiss(&mut self, env: &mut Env<'_>, ids: &BTreeSet<Arc<str>>, reason: &'static str) {
+        if ids.is_empty() {
+            return;
+        }
+        if self.may_downgrade_without(env, ids) {
+            return self.downgrade_without(env, ids);
+        }
         for id in ids {
             tracing::debug!(group = %self.id, member = %id, reason, "removed");
             self.cancel_timers(env, id);
@@ -523,6 +543,8 @@ impl Consumer {
     fn cancel_timers(&self, env: &mut Env<'_>, id: &Arc<str>) {
         self.cancel(env, Event::Session(Arc::clone(id)));
         self.cancel(env, Event::Rebalance(Arc::clone(id)));
+        self.cancel(env, Event::Rejoin(Arc::clone(id)));
+        self.cancel(env, Event::Resync(Arc::clone(id)));
     }
 
     /// The coordinator is gone; sessions stand still.
