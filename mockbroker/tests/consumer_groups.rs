@@ -3,6 +3,7 @@
 mod clients;
 
 use clients::{Answered, Kafka, body};
+use rehearsal_mockbroker::control::Command;
 use rehearsal_mockbroker::error::ErrorCode;
 use rehearsal_mockbroker::wire::generated::consumer_group_describe_request::ConsumerGroupDescribeRequest;
 use rehearsal_mockbroker::wire::generated::consumer_group_describe_response::{
@@ -261,6 +262,14 @@ fn the_range_assignor_is_there_for_the_asking_and_others_are_not() {
 }
 
 #[test]
+fn a_cluster_without_the_protocol_says_so() {
+    let mut kafka = Kafka::with_configs(&[("group.coordinator.rebalance.protocols", "classic")]);
+    let refused = Member::named("ann").reads("orders").join(&mut kafka);
+    assert_eq!(code(&refused), ErrorCode::UnsupportedVersion);
+    assert_eq!(describe(&mut kafka).error_code, ErrorCode::UnsupportedVersion.code());
+}
+
+#[test]
 fn a_full_group_takes_nobody_in() {
     let mut kafka = Kafka::with_configs(&[("group.consumer.max.size", "1")]);
     kafka.create_topic("orders", 1);
@@ -328,6 +337,19 @@ fn a_group_outlives_its_coordinator() {
     kafka.advance(44_000);
     assert_eq!(code(&ann.beat(&mut kafka)), ErrorCode::None, "her session began anew");
     assert_eq!((ann.epoch, ann.partitions.len()), (2, 2));
+}
+
+#[test]
+fn a_test_can_expire_a_member_and_ask_for_a_new_assignment() {
+    let mut kafka = Kafka::with_topic("orders", 2);
+    let mut ann = Member::named("ann").reads("orders");
+    ann.join(&mut kafka);
+    kafka.advance(1_000);
+    kafka.control(Command::Rebalance { group: GROUP.into() });
+    ann.beat(&mut kafka);
+    assert_eq!((ann.epoch, ann.partitions.len()), (3, 2));
+    kafka.control(Command::ExpireMember { group: GROUP.into(), member: "ann".into() });
+    assert_eq!(code(&ann.beat(&mut kafka)), ErrorCode::UnknownMemberId);
 }
 
 #[test]

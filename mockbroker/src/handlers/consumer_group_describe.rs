@@ -5,7 +5,7 @@
 //! Leaves out: nothing.
 //! Differs from Apache Kafka: the answer has the order of the request.
 
-use super::groups::{coordinated, optional};
+use super::groups::{coordinated, optional, speaking_consumer_protocol};
 use super::{Answer, GROUP_OPERATIONS, NO_OPERATIONS, message};
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
@@ -33,6 +33,7 @@ pub(super) fn consumer_group_describe(
 }
 
 fn describe(state: &State, from: &Caller, group: &str) -> Result<ConsumerGroupView, Reject> {
+    speaking_consumer_protocol(state)?;
     coordinated(state, from, group)?;
     state.groups.describe_consumer(group)
 }

@@ -7,7 +7,7 @@
 //! Differs from Apache Kafka: the message that says why an expression is refused.
 
 use super::Answer;
-use super::groups::coordinated;
+use super::groups::{coordinated, speaking_consumer_protocol};
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
 use crate::state::State;
@@ -48,6 +48,7 @@ fn beat(
     from: &Caller,
     request: &mut ConsumerGroupHeartbeatRequest,
 ) -> Result<Beaten, Reject> {
+    speaking_consumer_protocol(state)?;
     check(state, from, request)?;
     coordinated(state, from, &request.group_id)?;
     if request.member_id.is_empty() {

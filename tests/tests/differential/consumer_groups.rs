@@ -2,15 +2,19 @@
 //!
 //! The codec knows ConsumerGroupHeartbeat and ConsumerGroupDescribe in the versions Kafka 4.3 has (0 and 1).
 
+use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::consumer_group_heartbeat_request::TopicPartitions;
+use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
+use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::{
     ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, DeleteGroupsRequest,
-    DescribeGroupsRequest, GroupId, ListGroupsRequest, OffsetFetchRequest, TopicName,
-    offset_fetch_request::OffsetFetchRequestGroup,
+    DescribeGroupsRequest, GroupId, JoinGroupRequest, JoinGroupResponse, ListGroupsRequest, OffsetFetchRequest,
+    SyncGroupRequest, TopicName, offset_fetch_request::OffsetFetchRequestGroup,
 };
 use kafka_protocol::protocol::StrBytes;
 use tests::differential::Stage;
 
+use crate::groups::beat as classic_beat;
 use crate::offsets::commit_as;
 use crate::verbs::text;
 
@@ -56,7 +60,7 @@ pub(crate) fn consumer_group_alone(stage: &mut Stage) {
         stage.ask(&format!("beat, {version}"), version, &beat(&group, "ann", joined.member_epoch));
         stage.ask(&format!("beat holding, {version}"), version, &holding(&group, &joined));
         stage.ask(&format!("described, {version}"), version, &describe(&[&group]));
-        stage.ask(
+        stage.ask_for_mine(
             &format!("listed, {version}"),
             5,
             &ListGroupsRequest::default()
@@ -192,4 +196,90 @@ pub(crate) fn consumer_group_expressions(stage: &mut Stage) {
     });
     stage.ask("the topics are known", 1, &beat(&group, "ann", joined.member_epoch));
     stage.ask("described", 1, &describe(&[&group]));
+}
+
+/// A subscription (version 1) or an assignment of the classic protocol; what a consumer holds is in both.
+fn classic_words(subscribed: Option<&TopicName>, topic: &TopicName, held: &[i32]) -> Bytes {
+    let name = topic.as_bytes();
+    let put_name = |bytes: &mut BytesMut| {
+        bytes.put_i16(i16::try_from(name.len()).expect("a short name"));
+        bytes.put_slice(name);
+    };
+    let mut bytes = BytesMut::new();
+    bytes.put_i16(1);
+    if subscribed.is_some() {
+        bytes.put_i32(1);
+        put_name(&mut bytes);
+        bytes.put_i32(-1);
+    }
+    bytes.put_i32(1);
+    put_name(&mut bytes);
+    bytes.put_i32(i32::try_from(held.len()).expect("a few partitions"));
+    held.iter().for_each(|index| bytes.put_i32(*index));
+    if subscribed.is_none() {
+        bytes.put_i32(-1);
+    }
+    bytes.freeze()
+}
+
+fn classic_join(group: &GroupId, member: &StrBytes, topic: &TopicName, held: &[i32]) -> JoinGroupRequest {
+    let protocol = JoinGroupRequestProtocol::default().with_name(text("range")).with_metadata(classic_words(
+        Some(topic),
+        topic,
+        held,
+    ));
+    JoinGroupRequest::default()
+        .with_group_id(group.clone())
+        .with_session_timeout_ms(45_000)
+        .with_rebalance_timeout_ms(60_000)
+        .with_member_id(member.clone())
+        .with_protocol_type(text("consumer"))
+        .with_protocols(vec![protocol])
+}
+
+fn classic_sync(group: &GroupId, joined: &JoinGroupResponse, share: Option<Bytes>) -> SyncGroupRequest {
+    let share = share.map(|share| {
+        SyncGroupRequestAssignment::default().with_member_id(joined.member_id.clone()).with_assignment(share)
+    });
+    SyncGroupRequest::default()
+        .with_group_id(group.clone())
+        .with_generation_id(joined.generation_id)
+        .with_member_id(joined.member_id.clone())
+        .with_protocol_type(Some(text("consumer")))
+        .with_protocol_name(Some(text("range")))
+        .with_assignments(share.into_iter().collect())
+}
+
+pub(crate) fn consumer_group_migration(stage: &mut Stage) {
+    let topic = stage.create_topic("orders", 2);
+    let group = stage.group("migrating");
+    let given = stage.ask("an id for a classic member", 5, &classic_join(&group, &text(""), &topic, &[])).member_id;
+    let joined = stage.ask("the classic member joins", 5, &classic_join(&group, &given, &topic, &[]));
+    let everything = classic_words(None, &topic, &[0, 1]);
+    stage.ask("it assigns itself everything", 5, &classic_sync(&group, &joined, Some(everything)));
+    stage.ask("a consumer joins", 1, &join(&group, "new", &[&topic]));
+    stage.ask("described as a consumer group", 1, &describe(&[&group]));
+    stage.ask("the classic member is to join", 3, &classic_beat(&group, joined.generation_id, &given));
+    let rejoined = stage.ask("it joins", 5, &classic_join(&group, &given, &topic, &[0, 1]));
+    stage.ask("it learns what it keeps", 5, &classic_sync(&group, &rejoined, None));
+    stage.ask("it is to join again", 3, &classic_beat(&group, rejoined.generation_id, &given));
+    let mut rejoined = rejoined;
+    for held in [[0], [1]] {
+        rejoined = stage.ask(&format!("it holds {held:?}"), 5, &classic_join(&group, &given, &topic, &held));
+    }
+    stage.ask("it has joined", 5, &classic_sync(&group, &rejoined, None));
+    stage.ask("it beats", 3, &classic_beat(&group, rejoined.generation_id, &given));
+    stage.ask("it beats in a wrong generation", 3, &classic_beat(&group, rejoined.generation_id + 1, &given));
+    stage.ask("a consumer beats as a classic member", 3, &classic_beat(&group, rejoined.generation_id, &text("new")));
+    stage.ask("the consumer beats", 1, &beat(&group, "new", rejoined.generation_id));
+    stage.ask("described when both have their share", 1, &describe(&[&group]));
+    stage.ask("the consumer leaves", 1, &beat(&group, "new", -1));
+    stage.ask("described no more", 1, &describe(&[&group]));
+    stage.ask("described as a classic group", 5, &DescribeGroupsRequest::default().with_groups(vec![group.clone()]));
+    stage.ask("the classic member hears of it", 3, &classic_beat(&group, rejoined.generation_id + 1, &given));
+    let odd = stage.group("odd");
+    let given = stage.ask("an id in another group", 5, &classic_join(&odd, &text(""), &topic, &[])).member_id;
+    let joined = stage.ask("a classic member joins it", 5, &classic_join(&odd, &given, &topic, &[]));
+    stage.ask("its assignment is none", 5, &classic_sync(&odd, &joined, Some(Bytes::from_static(b"all"))));
+    stage.ask("no consumer can join", 1, &join(&odd, "new", &[&topic]));
 }

@@ -514,6 +514,22 @@ impl Groups {
 
     // ---- from outside ----
 
+    /// The id of the member that has this member id, instance id or client id.
+    pub fn member_meant(&self, group: &str, name: &str) -> Option<String> {
+        let meant =
+            |id: &str, instance: Option<&str>, client: &str| id == name || instance == Some(name) || client == name;
+        match &self.groups.get(group)?.members {
+            Members::Classic(classic) => {
+                let mut members = classic.view().members.into_iter();
+                members.find(|m| meant(&m.member_id, m.group_instance_id.as_deref(), &m.client_id)).map(|m| m.member_id)
+            }
+            Members::Consumer(consumer) => {
+                let mut members = consumer.view(&self.catalog, self.settings.default_assignor()).members.into_iter();
+                members.find(|m| meant(&m.member_id, m.group_instance_id.as_deref(), &m.client_id)).map(|m| m.member_id)
+            }
+        }
+    }
+
     /// Ends a member's session as if it had not been heard of for too long.
     pub fn expire_member(&mut self, now: Time, group: &str, member: &str) {
         self.act(now, group, |classic, env| classic.session_is_due(env, member));
