@@ -26,7 +26,7 @@ pub struct Requests {
     pub(super) partition: Option<i32>,
     pub(super) name: Option<String>,
     pub(super) predicate: Option<Predicate>,
-    pub(super) skip: u64,
+    pub(crate) skip: u64,
 }
 
 impl Requests {

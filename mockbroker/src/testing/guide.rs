@@ -247,6 +247,7 @@
 //! let paid = consumer.recv().await?;
 //! consumer.commit_message(&paid, CommitMode::Async)?;
 //! kafka.wait_for().committed("billing", "orders", 0, 1).await?;
+//! kafka.wait_for().high_watermark("orders", 0, 1).await?;
 //!
 //! let never = kafka.wait_up_to(Duration::from_millis(1)).records("orders", 2).await.unwrap_err();
 //! assert!(never.to_string().contains("orders-0: offsets 0..1"));
