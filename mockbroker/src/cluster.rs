@@ -15,7 +15,7 @@ use crate::output::{ConnId, Frame, Output};
 use crate::parked::{Parked, ParkedRequest, Ticket};
 use crate::session::Incoming;
 use crate::state::State;
-use crate::state::groups::{CommittedOffset, GroupAnswer, GroupView};
+use crate::state::groups::{CommittedOffset, ConsumerGroupView, GroupAnswer, GroupView};
 use crate::state::nodes::NodeId;
 use crate::time::Time;
 use crate::view::{ProducerView, View};
@@ -268,7 +268,12 @@ impl Cluster {
 
     // ---- what a test can see beside the view ----
 
-    /// A group as it is now; `None` when there is none of this name.
+    /// A group of the consumer protocol as it is now; `None` when there is none of this name.
+    pub fn consumer_group(&self, id: &str) -> Option<ConsumerGroupView> {
+        self.state.groups.describe_consumer(id).ok()
+    }
+
+    /// A classic group as it is now; `None` when there is none of this name.
     pub fn group(&self, id: &str) -> Option<GroupView> {
         self.state.groups.describe(id).ok()
     }

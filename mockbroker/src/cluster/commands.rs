@@ -195,11 +195,8 @@ impl Cluster {
 
     fn expire_member(&mut self, now: Time, group: &str, member: &str) -> Result<(), CommandError> {
         let unknown = || CommandError::UnknownMember { group: group.to_owned(), member: member.to_owned() };
-        let view = self.state.groups.describe(group).map_err(|_| CommandError::UnknownGroup(group.to_owned()))?;
-        let meant = |known: &&crate::state::groups::MemberView| {
-            known.member_id == member || known.group_instance_id.as_deref() == Some(member) || known.client_id == member
-        };
-        let id = view.members.iter().find(meant).map(|known| known.member_id.clone()).ok_or_else(unknown)?;
+        self.known_group(group)?;
+        let id = self.state.groups.member_meant(group, member).ok_or_else(unknown)?;
         self.state.groups.expire_member(now, group, &id);
         Ok(())
     }
@@ -209,9 +206,14 @@ impl Cluster {
         group: &str,
         act: impl FnOnce(&mut crate::state::groups::Groups, &str),
     ) -> Result<(), CommandError> {
-        self.state.groups.describe(group).map_err(|_| CommandError::UnknownGroup(group.to_owned()))?;
+        self.known_group(group)?;
         act(&mut self.state.groups, group);
         Ok(())
+    }
+
+    fn known_group(&self, group: &str) -> Result<(), CommandError> {
+        let known = self.state.groups.ids().any(|id| id == group);
+        if known { Ok(()) } else { Err(CommandError::UnknownGroup(group.to_owned())) }
     }
 
     fn bump_producer_epoch(&mut self, producer_id: i64) -> Result<(), CommandError> {

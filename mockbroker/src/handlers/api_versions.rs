@@ -18,7 +18,7 @@ use crate::wire::generated::api_versions_response::{
 use crate::wire::{ApiKey, Str};
 
 /// Name, lowest and highest supported level, and the level in force.
-const FEATURES: &[(&str, i16, i16, i16)] = &[("metadata.version", 7, 30, 30)];
+const FEATURES: &[(&str, i16, i16, i16)] = &[("group.version", 0, 1, 1), ("metadata.version", 7, 30, 30)];
 
 pub(super) fn api_versions(_: &mut State, _: Time, from: &Caller, request: ApiVersionsRequest) -> Answer {
     if from.version == UNSUPPORTED {
