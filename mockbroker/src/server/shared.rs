@@ -30,6 +30,8 @@ struct Core {
     watchers: Vec<Box<dyn Watcher>>,
     /// When the keeper of time will wake; it is told when something becomes due before.
     armed: Option<Time>,
+    /// The latest time the cluster was told.
+    latest: Time,
 }
 
 /// What the cluster has for a connection. At most one request is in hand, so a mailbox holds few of them.
@@ -51,8 +53,13 @@ pub(crate) trait Watcher: Send + std::fmt::Debug {
 
 impl Shared {
     pub(crate) fn new(config: &ClusterConfig, clock: Clock) -> Result<Self, ConfigError> {
-        let core =
-            Core { cluster: Cluster::new(config)?, mailboxes: BTreeMap::new(), watchers: Vec::new(), armed: None };
+        let core = Core {
+            cluster: Cluster::new(config)?,
+            mailboxes: BTreeMap::new(),
+            watchers: Vec::new(),
+            armed: None,
+            latest: clock.now(),
+        };
         Ok(Self { core: Mutex::new(core), clock, earlier: Notify::new() })
     }
 
@@ -95,7 +102,8 @@ impl Shared {
     /// Lets somebody wait. It looks at once, and then whenever something has happened.
     pub(crate) fn watch(&self, mut watcher: Box<dyn Watcher>) {
         let mut core = self.lock();
-        if watcher.look(&core.cluster, self.clock.now()) {
+        let now = core.time(&self.clock);
+        if watcher.look(&core.cluster, now) {
             return;
         }
         core.watchers.push(watcher);
@@ -103,7 +111,16 @@ impl Shared {
     }
 
     pub(crate) fn now(&self) -> Time {
-        self.clock.now()
+        self.lock().time(&self.clock)
+    }
+
+    /// Closes every connection and lets nobody wait any longer: whoever started the cluster has let go of it.
+    pub(crate) fn stop(&self) {
+        let mut core = self.lock();
+        for (_, mailbox) in std::mem::take(&mut core.mailboxes) {
+            let _ = mailbox.send(Delivery::Close("the cluster stopped".into())); // or it closed first
+        }
+        core.watchers.clear();
     }
 
     /// Wakes the cluster whenever something is due; never returns.
@@ -136,7 +153,7 @@ impl Shared {
 
     fn change<E>(&self, act: impl FnOnce(&mut Cluster, Time) -> Result<Vec<Output>, E>) -> Result<Vec<Output>, E> {
         let mut core = self.lock();
-        let now = self.clock.now();
+        let now = core.time(&self.clock);
         let outputs = act(&mut core.cluster, now)?;
         let rest = core.deliver(outputs);
         core.show(now);
@@ -159,6 +176,12 @@ impl Shared {
 }
 
 impl Core {
+    /// The time, which never goes back: a paused clock is ahead of the one that threads outside its runtime read.
+    fn time(&mut self, clock: &Clock) -> Time {
+        self.latest = self.latest.max(clock.now());
+        self.latest
+    }
+
     fn next_due(&self) -> Option<Time> {
         self.watchers.iter().map(|watcher| watcher.due()).chain(self.cluster.next_wake()).min()
     }

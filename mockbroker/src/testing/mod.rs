@@ -394,6 +394,8 @@ impl Drop for MockCluster {
         if let Driver::InMemory { keeper } = &self.driver {
             keeper.abort();
         }
+        // Streams, waits and planned faults may outlive this.
+        self.shared.stop();
         if !std::thread::panicking()
             && let Err(never) = self.verify()
         {
