@@ -158,10 +158,10 @@ impl Faults {
                 continue;
             }
             match &fault.effect {
-                Effect::Refuse(code) => {
+                Effect::Refuse(_) | Effect::Pretend => {
                     let refusal = Refusal {
                         fault: *id,
-                        code: *code,
+                        code: if let Effect::Refuse(code) = &fault.effect { *code } else { ErrorCode::None },
                         topic: fault.which.topic.clone(),
                         partition: fault.which.partition,
                         name: fault.which.name.clone().filter(|_| names::may_name_several(request.api())),
@@ -248,7 +248,7 @@ impl Faults {
                     edit(response);
                     true
                 }
-                (Effect::Refuse(_), Some(_)) => unreachable!("the request was judged by it"),
+                (Effect::Refuse(_) | Effect::Pretend, Some(_)) => unreachable!("the request was judged by it"),
             };
             planned.hits += u64::from(happened);
         }
@@ -299,11 +299,10 @@ fn check(fault: &Fault, state: &State) -> Result<(), ImpossibleFault> {
         return Err(ImpossibleFault::Range { fault: words(), why });
     }
     match (&fault.effect, fault.which.api) {
-        (Effect::Refuse(ErrorCode::None), Some(ApiKey::Produce | ApiKey::OffsetCommit)) => Ok(()),
-        (Effect::Refuse(ErrorCode::None), _) => {
-            senseless("only Produce and OffsetCommit can be acknowledged without effect, and NONE is no error")
+        (Effect::Refuse(ErrorCode::None) | Effect::Misreport(ErrorCode::None), _) => senseless("NONE is not an error"),
+        (Effect::Pretend, api) if !matches!(api, Some(ApiKey::Produce | ApiKey::OffsetCommit)) => {
+            senseless("only Produce and OffsetCommit can be acknowledged without effect")
         }
-        (Effect::Misreport(ErrorCode::None), _) => senseless("NONE is no error"),
         (Effect::CorruptBatch, Some(api)) if api != ApiKey::Fetch => {
             senseless("only an answer to Fetch carries batches")
         }
