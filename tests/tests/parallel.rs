@@ -61,7 +61,7 @@ fn round_trip(number: usize) {
         written += 1;
     }
     client = meet_fault(number, &kafka, leader, &address, partition, client, &mut written);
-    if number % 5 == 0 {
+    if number.is_multiple_of(5) {
         kafka.crash(leader).expect("it runs");
         assert_eq!(produce(&mut client, partition, 0), Err(NoAnswer::Closed));
         assert!(Connection::open(&address, "writer").is_err());

@@ -28,7 +28,7 @@ fn replica(kafka: &MockCluster) -> (String, i32, NodeId) {
 
 /// A producer that gives a record up soon, but tries until then.
 fn persistent(stage: &Stage<'_>) -> Producer {
-    stage.producer(&[("retries", "100"), ("message.timeout.ms", "700")])
+    stage.producer(&[("retries", "100"), ("message.timeout.ms", "2000")])
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn a_resumed_broker_goes_on_with_what_it_received() {
         one_broker(),
         |kafka| kafka.resume(1).expect("it is paused"),
         |stage| {
-            let producer = stage.producer(&[("message.timeout.ms", "700"), ("socket.timeout.ms", "600")]);
+            let producer = stage.producer(&[("message.timeout.ms", "2500"), ("socket.timeout.ms", "2000")]);
             producer.send("a").expect("it is written");
             stage.kafka.pause(1).expect("it runs");
             producer.begin(ORDERS, 0, "b");
@@ -273,7 +273,7 @@ fn a_follower_that_copies_again_lets_a_write_be_answered() {
         control(kafka, Command::ResumeCopying { topic, partition, node });
     };
     let seen = struck_or_not(two_brokers(), resume, |stage| {
-        let producer = stage.producer(&[("message.timeout.ms", "700"), ("socket.timeout.ms", "600")]);
+        let producer = stage.producer(&[("message.timeout.ms", "2500"), ("socket.timeout.ms", "2000")]);
         stop_copying(stage.kafka);
         producer.begin(ORDERS, 0, "a");
         stage.wait_for_requests(Requests::of(ApiKey::Produce), 1);
@@ -325,7 +325,7 @@ fn an_advance_ends_what_waits_by_time() {
         |stage| {
             let delayed = rehearsal_mockbroker::fault::Fault::on(ApiKey::Produce).delay(LONG);
             stage.kafka.plan(delayed).expect("it can happen");
-            let producer = stage.producer(&[("message.timeout.ms", "700"), ("socket.timeout.ms", "600")]);
+            let producer = stage.producer(&[("message.timeout.ms", "2500"), ("socket.timeout.ms", "2000")]);
             producer.begin(ORDERS, 0, "a");
             stage.wait_for_requests(Requests::of(ApiKey::Produce), 1);
             stage.strike();

@@ -62,8 +62,8 @@ fn of_one_group() {
         })
     });
     let done = (Ok(()), Some(7));
-    assert_eq!(seen.with, [(Err(Code::GroupAuthorizationFailed), None), done.clone()]);
-    assert_eq!(seen.without, [done.clone(), done]);
+    assert_eq!(seen.with, [(Err(Code::GroupAuthorizationFailed), None), done]);
+    assert_eq!(seen.without, [done, done]);
 }
 
 #[test]

@@ -12,4 +12,5 @@ mod groups;
 mod lies;
 mod logs;
 mod scene;
+mod scopes;
 mod timing;

@@ -5,7 +5,7 @@ use rdkafka::config::{ClientConfig, FromClientConfig, FromClientConfigAndContext
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message};
-use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
 use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rehearsal_mockbroker::fault::{Fault, Requests};
@@ -14,7 +14,7 @@ use rehearsal_mockbroker::wire::ApiKey;
 use std::cell::RefCell;
 use std::fmt::Debug;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The topic of most scenes.
 pub(crate) const ORDERS: &str = "orders";
@@ -98,7 +98,7 @@ impl<'a> Stage<'a> {
         let once = [("retries", "0"), ("linger.ms", "0"), ("message.timeout.ms", "20000")];
         let (context, deliveries, stats) = Context::new();
         let config = config(self.kafka, &[&once, settings].concat());
-        let client = ThreadedProducer::from_config_and_context(&config, context).expect("good settings");
+        let client = BaseProducer::from_config_and_context(&config, context).expect("good settings");
         Producer { client, deliveries, stats }
     }
 
@@ -184,7 +184,7 @@ pub(crate) type Sent = Result<i64, RDKafkaErrorCode>;
 
 /// A producer whose deliveries are awaited one by one.
 pub(crate) struct Producer {
-    client: ThreadedProducer<Context>,
+    client: BaseProducer<Context>,
     deliveries: Receiver<(String, Sent)>,
     stats: Receiver<Statistics>,
 }
@@ -215,18 +215,37 @@ impl Producer {
 
     /// The next delivery: what was sent, and what became of it.
     pub(crate) fn delivered(&self) -> (String, Sent) {
-        self.deliveries.recv_timeout(PATIENCE).expect("every record is delivered or given up")
+        self.heard(&self.deliveries).expect("every record is delivered or given up")
+    }
+
+    /// What became of the record sent last, if anything has yet.
+    pub(crate) fn delivered_yet(&self) -> Option<Sent> {
+        self.client.poll(Duration::ZERO);
+        self.deliveries.try_recv().ok().map(|(_, sent)| sent)
     }
 
     /// Waits for statistics that fit. Needs `statistics.interval.ms`.
     pub(crate) fn stats_until(&self, fits: impl Fn(&Statistics) -> bool) {
-        while !fits(&self.stats.recv_timeout(PATIENCE).expect("statistics that fit")) {}
+        while !fits(&self.heard(&self.stats).expect("statistics that fit")) {}
     }
 
     /// Waits for the next statistics.
     pub(crate) fn next_stats(&self) -> Statistics {
         self.stats.try_iter().for_each(drop);
-        self.stats.recv_timeout(PATIENCE).expect("statistics")
+        self.heard(&self.stats).expect("statistics")
+    }
+
+    /// Serves the client's callbacks until one of them says something.
+    fn heard<T>(&self, from: &Receiver<T>) -> Option<T> {
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE {
+            match from.try_recv() {
+                Ok(told) => return Some(told),
+                // It returns when its time is up, whatever has come meanwhile.
+                Err(_) => self.client.poll(Duration::from_millis(2)),
+            };
+        }
+        None
     }
 
     pub(crate) fn metadata(&self, topic: Option<&str>) -> Result<rdkafka::metadata::Metadata, RDKafkaErrorCode> {

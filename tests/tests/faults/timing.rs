@@ -2,6 +2,7 @@
 
 use crate::scene::{LONG, ORDERS, Producer, Sent, Stage, one_broker, with_and_without};
 use rdkafka::error::RDKafkaErrorCode as Code;
+use rdkafka::statistics::Statistics;
 use rehearsal_mockbroker::fault::{Fault, Requests};
 use rehearsal_mockbroker::wire::ApiKey;
 
@@ -99,15 +100,18 @@ fn a_request_that_is_never_answered_times_out_and_was_done() {
     assert_eq!((seen.with, seen.without), (Err(Code::MessageTimedOut), Ok(0)));
 
     let stored = with_and_without(one_broker(), produce().never_answer(), |stage| {
-        let sent = stage.producer(&[("socket.timeout.ms", "300"), ("retries", "2")]).send("a");
+        let sent = stage.producer(&[("socket.timeout.ms", "1000"), ("retries", "2")]).send("a");
         (sent, stage.stored(ORDERS, 0).len())
     });
     assert_eq!((stored.with, stored.without), ((Ok(1), 2), (Ok(0), 1)), "so a client that tries again writes twice");
 }
 
-/// A producer that gives a record up soon.
+/// A producer that gives a record up soon, where there is a reason to.
 fn impatient(stage: &Stage<'_>) -> Producer {
-    stage.producer(&[("message.timeout.ms", "400"), ("request.timeout.ms", "300"), ("socket.timeout.ms", "300")])
+    match stage.fault() {
+        Some(_) => stage.producer(&[("message.timeout.ms", "1500"), ("socket.timeout.ms", "1000")]),
+        None => stage.producer(&[]),
+    }
 }
 
 #[test]
@@ -115,11 +119,13 @@ fn a_throttled_client_is_told_so_and_its_next_request_waits() {
     let seen = with_and_without(one_broker(), produce().throttle(LONG), |stage| {
         let producer = stage.producer(&[("statistics.interval.ms", "20")]);
         assert_eq!(producer.send("a"), Ok(0), "it is answered at once");
-        let throttled = producer
-            .next_stats()
-            .brokers
-            .values()
-            .any(|broker| broker.throttle.as_ref().is_some_and(|window| window.max > 0));
+        let is_throttled = |stats: &Statistics| {
+            stats.brokers.values().any(|broker| broker.throttle.as_ref().is_some_and(|window| window.max > 0))
+        };
+        if stage.fault().is_some() {
+            producer.stats_until(is_throttled);
+        }
+        let throttled = stage.fault().is_some() || is_throttled(&producer.next_stats());
         producer.begin(ORDERS, 0, "b");
         stage.wait_for_requests(produce(), 2);
         let stored = stage.stored(ORDERS, 0).len();
