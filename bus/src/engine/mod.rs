@@ -28,6 +28,7 @@
 pub mod dead_letters;
 mod drain;
 pub mod finished;
+mod flood;
 mod io;
 mod lanes;
 mod ledger;
@@ -35,6 +36,7 @@ mod retry;
 
 pub use dead_letters::{CauseOfDeath, Header, Obituary};
 pub use drain::Farewell;
+pub use flood::FloodBreaker;
 pub use io::{
     Action, CommitId, DeadLetter, Delivered, Epoch, Errand, Input, Offset, Partition, Release, Start, Ticket, Time,
 };
@@ -44,6 +46,7 @@ use crate::config::Limits;
 use crate::retry::RetryPolicy;
 use drain::{Drain, Worth};
 use finished::Run;
+use flood::Flood;
 use lanes::{Job, LaneId, LaneKey, Lanes};
 use ledger::Ledger;
 use rand::SeedableRng;
@@ -76,6 +79,8 @@ pub struct Config {
     pub commit_every: usize,
     /// Whether what is finished beyond the position is committed too, so that it does not run again after a restart.
     pub commit_finished: bool,
+    /// What stops a flood of dead letters; nothing when `None`.
+    pub flood_breaker: Option<FloodBreaker>,
     /// The bounds.
     pub limits: Limits,
 }
@@ -89,6 +94,7 @@ impl Default for Config {
             commit_interval: Duration::from_millis(500),
             commit_every: 10_000,
             commit_finished: true,
+            flood_breaker: None,
             limits: Limits::default(),
         }
     }
@@ -112,6 +118,8 @@ pub struct Counters {
     pub retries: u64,
     /// Letters the dead-letter queue did not take.
     pub dead_letter_failures: u64,
+    /// Floods of dead letters that were stopped.
+    pub floods: u64,
     /// Commits that failed.
     pub commit_failures: u64,
     /// Records an earlier owner had finished; they count nowhere else.
@@ -136,12 +144,14 @@ pub struct Status {
     /// Records the dead-letter queue has refused at least once and not taken since: nothing is lost, nothing of
     /// them is committed, and somebody should look.
     pub unburied: usize,
+    /// Whether nothing is started because too many records failed; see [`FloodBreaker`].
+    pub flooded: bool,
 }
 
 impl Status {
-    /// Whether dead letters cannot be written.
+    /// Whether dead letters cannot be written, or too many would be.
     pub fn is_degraded(&self) -> bool {
-        self.unburied > 0
+        self.unburied > 0 || self.flooded
     }
 }
 
@@ -160,6 +170,7 @@ pub struct Engine<P> {
     stopping: bool,
     commits: Commits,
     unburied: BTreeSet<(Partition, Offset)>,
+    flood: Flood,
     counters: Counters,
     actions: VecDeque<Action<P>>,
 }
@@ -200,6 +211,7 @@ impl<P: Clone> Engine<P> {
             stopping: false,
             commits: Commits::default(),
             unburied: BTreeSet::new(),
+            flood: Flood::default(),
             counters: Counters::default(),
             actions: VecDeque::new(),
         }
@@ -245,7 +257,7 @@ impl<P: Clone> Engine<P> {
         let parked = self.parked.first().map(|(due, ..)| *due);
         let commit = self.commits.due.filter(|_| self.commits.under_way.is_none());
         let drain = self.drains.iter().map(|drain| drain.deadline).min();
-        [parked, commit, drain].into_iter().flatten().min()
+        [parked, commit, drain, self.flood.until()].into_iter().flatten().min()
     }
 
     /// What has happened so far.
@@ -263,6 +275,7 @@ impl<P: Clone> Engine<P> {
             parked: assignments.clone().map(|assignment| assignment.lanes.parked_len()).sum(),
             paused: assignments.filter(|assignment| assignment.paused).count(),
             unburied: self.unburied.len(),
+            flooded: self.flood.until().is_some(),
         }
     }
 
@@ -397,8 +410,12 @@ impl<P: Clone> Engine<P> {
         let committing =
             committing.is_some_and(|(_, offsets)| offsets.iter().any(|(p, ..)| drain.partitions.contains(p)));
         let mut owned = drain.partitions.iter().filter_map(|partition| self.assignments.get(partition));
+        // In a flood nothing starts, so nothing is worth waiting for.
+        let flooded = self.flood.until().is_some();
         !committing
-            && owned.all(|assignment| assignment.lanes.busy_len() == 0 && !assignment.has_work_worth_finishing())
+            && owned.all(|assignment| {
+                assignment.lanes.busy_len() == 0 && (flooded || !assignment.has_work_worth_finishing())
+            })
     }
 
     /// Forgets a partition. What is in work for it is cut off, and its reports will be fenced.
@@ -461,6 +478,9 @@ impl<P: Clone> Engine<P> {
     }
 
     fn start_ready(&mut self, now: Time) {
+        if self.flood.pause(now).is_some() {
+            return;
+        }
         while self.in_flight < self.config.limits.in_flight_max {
             let Some((partition, epoch, lane)) = self.ready.pop_front() else { break };
             let assignment = self.assignments.get_mut(&partition);
@@ -499,11 +519,21 @@ impl<P: Clone> Engine<P> {
         };
         match decide(&retry, now, &mut job.course, outcome, chance) {
             Decision::Resolved => {
+                if let Some(breaker) = &self.config.flood_breaker {
+                    self.flood.weigh(breaker, now, false);
+                }
                 self.counters.succeeded += 1;
                 self.done(now, ticket);
             }
             Decision::Again { after } => self.park(ticket, now + after),
             Decision::Bury(obituary) => {
+                if let Some(breaker) = &self.config.flood_breaker {
+                    self.counters.floods += u64::from(self.flood.weigh(breaker, now, true));
+                    if let Some(until) = self.flood.pause(now) {
+                        job.course.spare();
+                        return self.park(ticket, until);
+                    }
+                }
                 let obituary = Arc::new(obituary);
                 job.course.obituary = Some(obituary.clone());
                 let payload = job.payload.clone();

@@ -42,6 +42,8 @@ const FAREWELL_PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct Gauges {
     /// Records the dead-letter topic does not take.
     pub(super) unburied: AtomicUsize,
+    /// Nothing is started, because too many events failed.
+    pub(super) flooded: AtomicBool,
     /// Keys waiting for a retry.
     pub(super) parked: AtomicUsize,
 }
@@ -372,7 +374,12 @@ impl Driver {
         add(&counters.events_processed_failed, buried + now.dropped - before.dropped);
         add(&counters.messages_sent_to_dlq, buried);
         add(&counters.events_skipped, skipped);
+        if now.floods > before.floods {
+            counters.failed();
+            tracing::error!("too many events fail; nothing is handled for a while, and none of them is given up yet");
+        }
         let status = self.engine.status();
+        self.shared.gauges.flooded.store(status.flooded, Ordering::Relaxed);
         self.shared.gauges.unburied.store(status.unburied, Ordering::Relaxed);
         self.shared.gauges.parked.store(status.parked, Ordering::Relaxed);
     }
@@ -408,6 +415,7 @@ impl Driver {
         }
         self.shared.gauges.unburied.store(0, Ordering::Relaxed);
         self.shared.gauges.parked.store(0, Ordering::Relaxed);
+        self.shared.gauges.flooded.store(false, Ordering::Relaxed);
         self.ended.send_replace(Some(self.cut_off));
         self.failure.map_or(Ok(()), Err)
     }
@@ -421,6 +429,7 @@ fn engine_config(shared: &Shared) -> engine::Config {
         commit_interval: config.commit_interval,
         commit_every: config.commit_records_max,
         commit_finished: config.commit_finished,
+        flood_breaker: config.dlq_flood_breaker,
         limits: config.limits,
     }
 }
@@ -577,15 +586,24 @@ fn release(shared: &Shared, reader: &Reader, why: Farewell, partitions: &[Partit
 /// Commits and waits for the answer: the client never reports the end of a commit it was not asked to wait for
 /// (rust-rdkafka#856).
 fn commit(shared: &Shared, reader: &Reader, places: &[Place]) -> KafkaResult<()> {
-    let mut list = TopicPartitionList::new();
-    for Place { partition, offset, finished } in places {
-        let mut place = list.add_partition(&shared.topic, partition.index);
-        place.set_offset(rdkafka::Offset::Offset(*offset))?;
-        if !finished.is_empty() {
-            place.set_metadata(finished);
+    let list = |with_finished: bool| {
+        let mut list = TopicPartitionList::new();
+        for Place { partition, offset, finished } in places {
+            let mut place = list.add_partition(&shared.topic, partition.index);
+            place.set_offset(rdkafka::Offset::Offset(*offset))?;
+            if with_finished && !finished.is_empty() {
+                place.set_metadata(finished);
+            }
         }
-    }
-    let committed = reader.commit(&list, CommitMode::Sync);
+        Ok::<_, KafkaError>(list)
+    };
+    let committed = match reader.commit(&list(true)?, CommitMode::Sync) {
+        // These brokers take less than Kafka's by default do; the positions matter more than what lies beyond them.
+        Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::OffsetMetadataTooLarge)) => {
+            reader.commit(&list(false)?, CommitMode::Sync)
+        }
+        committed => committed,
+    };
     match &committed {
         Ok(()) => {
             reader.context().alive();

@@ -352,7 +352,7 @@ impl KafkaEventBus {
         self.0.state().consumption.as_ref().is_some_and(Controls::is_running)
     }
 
-    /// Records passed over so far: of a type unknown here, or a replay for another group.
+    /// As [`Stats::events_skipped`].
     pub fn events_skipped(&self) -> u64 {
         self.0.shared.counters.events_skipped.load(Ordering::Relaxed)
     }
@@ -455,6 +455,9 @@ impl EventBus for KafkaEventBus {
                 "there is no topic {}; an event that is given up cannot be written, and its key will wait",
                 shared.dlq_topic
             ));
+        }
+        if shared.gauges.flooded.load(Ordering::Relaxed) {
+            return health.degraded("too many events fail; nothing is handled for a while, and none is given up yet");
         }
         match shared.gauges.unburied.load(Ordering::Relaxed) {
             0 => health,

@@ -1,6 +1,6 @@
 //! Who gets an event, how often, in which order.
 
-use crate::support::{Closed, Paid, Seen, closed, connected, consume, kafka, paid, until};
+use crate::support::{Closed, Paid, Seen, closed, connected, consume, kafka, kafka_with, paid, until};
 use rehearsal_bus::config::UnknownType;
 use rehearsal_bus::prelude::*;
 use std::collections::BTreeSet;
@@ -266,4 +266,28 @@ async fn what_finished_behind_a_waiting_event_does_not_run_again_after_a_restart
         assert_eq!(handled, expected);
         next.shutdown(Duration::from_secs(10)).await.unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn brokers_that_take_no_metadata_get_positions_alone() {
+    let kafka = kafka_with([("offset.metadata.max.bytes", "5")]);
+    let mut config = kafka.config("g");
+    config.topic_partitions = Some(1);
+    let bus = connected(config.clone()).await;
+    bus.publish([paid("good", 0), paid("bad", 1), paid("good", 2)]).await.unwrap();
+    let seen = Seen::default();
+    let note = seen.clone();
+    bus.subscribe(move |event: Event<Paid>| {
+        note.note(event.number);
+        match event.number {
+            1 => Err(HandlerError::retry_after(Duration::from_secs(600), "not yet")),
+            _ => Ok(()),
+        }
+    })
+    .unwrap();
+    consume(&bus).await;
+    seen.count(3).await;
+    until("success", || bus.stats().events_processed_success == 2).await;
+    bus.shutdown(Duration::from_secs(10)).await.unwrap();
+    assert_eq!(kafka.committed(&config, 0), Some(1));
 }
