@@ -258,7 +258,7 @@ const VERDICT: &str = "\u{1}rehearsal verdict\n";
 ///
 /// The description runs once for every seed, in its simulation, and once more outside to see what it asks for.
 ///
-/// On targets without a simulator it says so and returns.
+/// This module is there where [`SUPPORTED`](crate::SUPPORTED) is true; elsewhere, leave such tests out.
 ///
 /// ```no_run
 /// use rehearsal_sim::check::{Kafka, check};
@@ -351,17 +351,21 @@ fn judge(name: &str, describe: Describe<'_>) -> Result<String, String> {
         Some(seed) => seed..seed + 1,
         None => 0..number(SEEDS).unwrap_or(settings.seeds),
     };
-    let (started, mut virtual_time, mut count) = (Instant::now(), Duration::ZERO, 0_u64);
+    let (started, mut virtual_time, mut count, mut hash) = (Instant::now(), Duration::ZERO, 0_u64, 0_u64);
     let mut failure = None;
     let _ = runner::run_many(describe, seeds, runner::jobs(), |run| {
         failure = failure_of(name, describe, &run, settings.twice);
         count += 1;
+        hash = hash.wrapping_add(run.stats.map_or(0, |stats| stats.hash)); // in whatever order they end
         virtual_time += Duration::from_nanos(run.stats.map_or(0, |stats| stats.virtual_ns));
         if failure.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     match failure {
         Some(failure) => Err(failure),
-        None => Ok(format!("{name}: {count} seeds, {virtual_time:.0?} of virtual time in {:.1?}", started.elapsed())),
+        None => Ok(format!(
+            "{name}: {count} seeds, {virtual_time:.0?} of virtual time in {:.1?}, hash {hash:016x}",
+            started.elapsed()
+        )),
     }
 }
 

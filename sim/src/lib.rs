@@ -13,6 +13,7 @@
 //! Deciding, judging and telling is pure: no clock, no thread, no socket, and no chance but what comes from a seed.
 //! Running stands on `rehearsal-sim-kernel`, the simulated operating system, and is there on x86-64 Linux with glibc:
 //! [`check`] is the entry point of a `#[test]`, [`world`] what exists, [`runner`] a forked child for each seed.
+//! Elsewhere [`SUPPORTED`] is false, and these modules are not there.
 
 pub mod chance;
 #[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
@@ -32,3 +33,6 @@ pub mod shrink;
 pub mod swarm;
 #[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
 pub mod world;
+
+/// Whether there is a simulator for this target.
+pub const SUPPORTED: bool = rehearsal_sim_kernel::SUPPORTED;

@@ -229,7 +229,7 @@ unsafe extern "C" fn on_fault(_signal: c_int, info: *mut siginfo_t, context: *mu
             ),
         )
     }
-    let now = kernel(|kernel, _| kernel.read_clock()).as_nanos();
+    let now = kernel(|kernel, me| kernel.read_clock(me)).as_nanos();
     registers[libc::REG_RAX as usize] = (now & 0xffff_ffff) as i64;
     registers[libc::REG_RDX as usize] = (now >> 32) as i64;
     if length == 3 {
