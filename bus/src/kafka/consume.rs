@@ -245,6 +245,10 @@ impl Driver {
             News::Records(records) => {
                 let now = self.clock.now();
                 for record in records {
+                    if record.errand != engine::Errand::Skip {
+                        let at = source(&record.payload);
+                        self.shared.hooks.tell(|| Step::Delivered { at: &at, key: record.payload.key.as_deref() });
+                    }
                     self.engine.handle(now, Input::Delivered(record));
                 }
             }
