@@ -17,6 +17,7 @@ use crate::session::Incoming;
 use crate::state::State;
 use crate::state::groups::{CommittedOffset, ConsumerGroupView, GroupAnswer, GroupView};
 use crate::state::nodes::NodeId;
+use crate::state::topics::Partition;
 use crate::time::Time;
 use crate::view::{ProducerView, View};
 use crate::wire::{Response, Str};
@@ -515,6 +516,11 @@ impl Cluster {
             self.paused.iter().copied().collect(),
             self.faults(),
         )
+    }
+
+    /// A topic's partitions, by index; none when there is no such topic.
+    pub fn partitions(&self, topic: &str) -> &[Partition] {
+        self.state.topics.get(topic).map_or(&[], |topic| &topic.partitions)
     }
 
     /// The partition's batches as they are stored, from its log start on; `None` when there is no such partition.

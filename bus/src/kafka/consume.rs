@@ -246,6 +246,10 @@ impl Driver {
             }
             News::Records(records) => {
                 let now = self.clock.now();
+                for record in records.iter().filter(|record| record.errand != engine::Errand::Skip) {
+                    let at = source(&record.payload);
+                    self.shared.hooks.tell(|| Step::Delivered { at: &at, key: record.payload.key.as_deref() });
+                }
                 self.engine.handle_all(now, records.into_iter().map(Input::Delivered));
             }
             News::Broken(error) => {
