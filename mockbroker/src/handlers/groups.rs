@@ -20,6 +20,11 @@ pub(super) fn speaking_consumer_protocol(state: &State) -> Result<(), Reject> {
     if state.configs.broker_settings().consumer_groups { Ok(()) } else { Err(ErrorCode::UnsupportedVersion.into()) }
 }
 
+/// Refuses unless the brokers speak the protocol of share groups (KIP-932).
+pub(super) fn speaking_share_protocol(state: &State) -> Result<(), Reject> {
+    if state.configs.broker_settings().share_groups { Ok(()) } else { Err(ErrorCode::UnsupportedVersion.into()) }
+}
+
 /// The code of a result without a value.
 pub(super) fn code<E: Into<Reject>>(result: Result<(), E>) -> i16 {
     result.err().map_or(ErrorCode::None, |error| error.into().code).code()

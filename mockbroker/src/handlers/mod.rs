@@ -34,6 +34,8 @@ mod offset_delete;
 mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
+mod share_group_describe;
+mod share_group_heartbeat;
 mod sync_group;
 
 use crate::cluster::Caller;
@@ -150,6 +152,8 @@ apis! {
     ConsumerGroupDescribe 0..=1 => consumer_group_describe::consumer_group_describe;
     ListConfigResources 0..=1 => list_config_resources::list_config_resources;
     DescribeTopicPartitions 0..=0 => describe_topic_partitions::describe_topic_partitions;
+    ShareGroupHeartbeat 1..=1 => share_group_heartbeat::share_group_heartbeat;
+    ShareGroupDescribe 1..=1 => share_group_describe::share_group_describe;
 }
 
 pub(crate) use fetch::resume as resume_fetch;

@@ -214,6 +214,16 @@ impl State {
         }
     }
 
+    /// How share groups are timed (KIP-932).
+    pub fn share_pace(&self, group: &str) -> groups::Pace {
+        let settings = self.configs.group_settings(group);
+        groups::Pace {
+            session_timeout: millis(settings.share_session_timeout_ms),
+            heartbeat_interval_ms: settings.share_heartbeat_interval_ms,
+            assignment_interval: millis(settings.share_assignment_interval_ms),
+        }
+    }
+
     /// An id no one has had.
     pub fn new_id(&mut self) -> Uuid {
         random_uuid(&mut self.rng)
@@ -384,6 +394,7 @@ fn group_settings(configs: &Configs) -> groups::Settings {
         max_session_timeout_ms: broker.group_max_session_timeout_ms,
         max_size: at_least_zero(broker.group_max_size),
         consumer_max_size: at_least_zero(broker.consumer_group_max_size),
+        share_max_size: at_least_zero(broker.share_group_max_size),
         may_upgrade,
         may_downgrade,
         assignors: configs.consumer_assignors().iter().filter_map(|name| groups::Assignor::named(name)).collect(),

@@ -23,15 +23,15 @@ use rehearsal_mockbroker::wire::{Request, Response, Str, Uuid, Writer};
 use std::collections::BTreeMap;
 
 /// A cluster, its clock, and the answers that have come.
-pub struct Kafka {
-    pub cluster: Cluster,
-    pub now: Time,
+pub(crate) struct Kafka {
+    pub(crate) cluster: Cluster,
+    pub(crate) now: Time,
     versions: BTreeMap<ConnId, i16>,
     answers: BTreeMap<ConnId, Response>,
 }
 
 /// A response of one API.
-pub trait Answered {
+pub(crate) trait Answered {
     fn of(response: Response) -> Self;
 }
 
@@ -51,37 +51,37 @@ macro_rules! body {
 pub(crate) use body;
 
 impl Kafka {
-    pub fn with_topic(topic: &str, partitions: i32) -> Self {
+    pub(crate) fn with_topic(topic: &str, partitions: i32) -> Self {
         Self::of(ClusterConfig { topics: vec![TopicConfig::new(topic, partitions)], ..Default::default() })
     }
 
-    pub fn with_configs(configs: &[(&str, &str)]) -> Self {
+    pub(crate) fn with_configs(configs: &[(&str, &str)]) -> Self {
         let configs = configs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         Self::of(ClusterConfig { configs, ..Default::default() })
     }
 
-    pub fn of_brokers(brokers: i32) -> Self {
+    pub(crate) fn of_brokers(brokers: i32) -> Self {
         let node = |id| NodeConfig { id: NodeId(id), host: "localhost".into(), port: 9092, rack: None };
         Self::of(ClusterConfig { nodes: (1..=brokers).map(node).collect(), ..Default::default() })
     }
 
-    pub fn of(config: ClusterConfig) -> Self {
+    pub(crate) fn of(config: ClusterConfig) -> Self {
         let cluster = Cluster::new(&config).expect("a valid config");
         Self { cluster, now: Time::from_millis(1_000), versions: BTreeMap::new(), answers: BTreeMap::new() }
     }
 
-    pub fn advance(&mut self, ms: i32) {
+    pub(crate) fn advance(&mut self, ms: i32) {
         self.now = self.now + millis(ms);
         let outputs = self.cluster.wake(self.now);
         self.carry_out(outputs);
     }
 
-    pub fn connect(&mut self) -> ConnId {
+    pub(crate) fn connect(&mut self) -> ConnId {
         let anywhere = self.cluster.view().controller.expect("a broker runs");
         self.cluster.connect(anywhere, "/127.0.0.1").expect("the broker runs")
     }
 
-    pub fn coordinator(&mut self, group: &str) -> NodeId {
+    pub(crate) fn coordinator(&mut self, group: &str) -> NodeId {
         let conn = self.connect();
         let request = FindCoordinatorRequest { key: Str::from(group), ..Default::default() };
         match self.ask_any(conn, 3, request.into()) {
@@ -90,27 +90,32 @@ impl Kafka {
         }
     }
 
-    pub fn connect_to_coordinator(&mut self, group: &str) -> ConnId {
+    pub(crate) fn connect_to_coordinator(&mut self, group: &str) -> ConnId {
         let coordinator = self.coordinator(group);
         self.cluster.connect(coordinator, "/127.0.0.1").expect("the broker runs")
     }
 
     /// Asks what is answered at once.
-    pub fn ask<T: Answered>(&mut self, conn: ConnId, version: i16, request: impl Into<Request>) -> T {
+    pub(crate) fn ask<T: Answered>(&mut self, conn: ConnId, version: i16, request: impl Into<Request>) -> T {
         T::of(self.ask_any(conn, version, request.into()).expect("an answer at once"))
     }
 
     /// Asks; `None` while the request waits.
-    pub fn try_ask<T: Answered>(&mut self, conn: ConnId, version: i16, request: impl Into<Request>) -> Option<T> {
+    pub(crate) fn try_ask<T: Answered>(
+        &mut self,
+        conn: ConnId,
+        version: i16,
+        request: impl Into<Request>,
+    ) -> Option<T> {
         self.ask_any(conn, version, request.into()).map(T::of)
     }
 
     /// The answer to a request that had to wait.
-    pub fn answered<T: Answered>(&mut self, conn: ConnId) -> Option<T> {
+    pub(crate) fn answered<T: Answered>(&mut self, conn: ConnId) -> Option<T> {
         self.answers.remove(&conn).map(T::of)
     }
 
-    pub fn ask_any(&mut self, conn: ConnId, version: i16, body: Request) -> Option<Response> {
+    pub(crate) fn ask_any(&mut self, conn: ConnId, version: i16, body: Request) -> Option<Response> {
         self.versions.insert(conn, version);
         let request = Incoming { version, client_id: Str::from("worker"), body, frame_bytes: 0 };
         let outputs = self.cluster.handle(self.now, conn, request);
@@ -118,7 +123,7 @@ impl Kafka {
         self.answers.remove(&conn)
     }
 
-    pub fn control(&mut self, command: Command) {
+    pub(crate) fn control(&mut self, command: Command) {
         let outputs = self.cluster.control(self.now, command).expect("a command that can be done");
         self.carry_out(outputs);
     }
@@ -135,11 +140,11 @@ impl Kafka {
 
     // ---- administration ----
 
-    pub fn topic_id(&self, topic: &str) -> Uuid {
+    pub(crate) fn topic_id(&self, topic: &str) -> Uuid {
         self.cluster.view().topic(topic).expect("the topic").id.parse().expect("an id")
     }
 
-    pub fn create_topic(&mut self, name: &str, num_partitions: i32) {
+    pub(crate) fn create_topic(&mut self, name: &str, num_partitions: i32) {
         let topic =
             CreatableTopic { name: Str::from(name), num_partitions, replication_factor: -1, ..Default::default() };
         let request = CreateTopicsRequest { topics: vec![topic], ..Default::default() };
@@ -150,7 +155,7 @@ impl Kafka {
         }
     }
 
-    pub fn add_partitions(&mut self, name: &str, count: i32) {
+    pub(crate) fn add_partitions(&mut self, name: &str, count: i32) {
         let topic = CreatePartitionsTopic { name: Str::from(name), count, assignments: None };
         let conn = self.connect();
         let request = CreatePartitionsRequest { topics: vec![topic], ..Default::default() };
@@ -160,7 +165,7 @@ impl Kafka {
         }
     }
 
-    pub fn delete_topic(&mut self, name: &str) {
+    pub(crate) fn delete_topic(&mut self, name: &str) {
         let conn = self.connect();
         let request = DeleteTopicsRequest { topic_names: vec![Str::from(name)], ..Default::default() };
         match self.ask_any(conn, 5, request.into()) {
@@ -169,7 +174,7 @@ impl Kafka {
         }
     }
 
-    pub fn configure_group(&mut self, group: &str, configs: &[(&str, &str)]) {
+    pub(crate) fn configure_group(&mut self, group: &str, configs: &[(&str, &str)]) {
         const GROUP: i8 = 32;
         let config = |(name, value): &(&str, &str)| AlterableConfig {
             name: Str::from(*name),
@@ -191,7 +196,7 @@ impl Kafka {
         }
     }
 
-    pub fn crash_coordinator(&mut self, group: &str) {
+    pub(crate) fn crash_coordinator(&mut self, group: &str) {
         let node = self.coordinator(group);
         self.control(Command::Crash(node));
     }

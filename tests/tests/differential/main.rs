@@ -9,6 +9,7 @@ mod fetch;
 mod groups;
 mod offsets;
 mod produce;
+mod share_groups;
 mod topics;
 mod verbs;
 
@@ -39,6 +40,7 @@ scripts! {
         list_groups, delete_groups;
     consumer_groups: consumer_group_alone, consumer_group_refusals, consumer_group_rebalances,
         consumer_group_static_members, consumer_group_commits, consumer_group_expressions, consumer_group_migration;
+    share_groups: share_group_members, share_group_refusals;
     offsets: commit_and_fetch, commit_refused, fetch_offsets_of_strangers, offset_delete;
 }
 

@@ -222,6 +222,8 @@ pub struct GroupSettings {
     pub share_session_timeout_ms: i32,
     /// `share.heartbeat.interval.ms`.
     pub share_heartbeat_interval_ms: i32,
+    /// `share.assignment.interval.ms`.
+    pub share_assignment_interval_ms: i32,
     /// `share.record.lock.duration.ms`.
     pub share_record_lock_duration_ms: i32,
     /// `share.delivery.count.limit`.
@@ -258,6 +260,7 @@ impl GroupSettings {
             consumer_assignment_interval_ms: number("consumer.assignment.interval.ms"),
             share_session_timeout_ms: number("share.session.timeout.ms"),
             share_heartbeat_interval_ms: number("share.heartbeat.interval.ms"),
+            share_assignment_interval_ms: number("share.assignment.interval.ms"),
             share_record_lock_duration_ms: number("share.record.lock.duration.ms"),
             share_delivery_count_limit: number("share.delivery.count.limit"),
             share_partition_max_record_locks: number("share.partition.max.record.locks"),

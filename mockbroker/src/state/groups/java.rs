@@ -25,6 +25,11 @@ pub(super) fn slot_of_copied_number(number: i32, entries: usize) -> u32 {
     slot(number, slots_copied(entries))
 }
 
+/// Where a Java `HashMap` made for this many entries, and one more, keeps a Kafka `TopicIdPartition`.
+pub(super) fn slot_of_partition(topic: Uuid, index: i32, entries: usize) -> u32 {
+    slot(hash_of_id(topic).wrapping_mul(31).wrapping_add(index), slots_copied(entries + 1))
+}
+
 /// The two halves of an id as Java compares them: signed.
 pub(super) fn halves(id: Uuid) -> (i64, i64) {
     let number = u128::from_be_bytes(*id.as_bytes());

@@ -12,6 +12,7 @@ mod consumer;
 mod java;
 mod member;
 mod offsets;
+mod share;
 mod subscription;
 mod timers;
 mod view;
@@ -24,7 +25,11 @@ pub use assignors::Assignor;
 pub use catalog::TopicFacts;
 pub use consumer::{Beat, Beaten, ConsumerState, Pace};
 pub use offsets::{Commit, CommittedOffset, NewOffset};
-pub use view::{ConsumerGroupView, ConsumerMemberView, GroupKind, GroupView, MemberView, State, TopicShare};
+pub use share::{SHARE_ASSIGNOR, ShareBeat};
+pub use view::{
+    ConsumerGroupView, ConsumerMemberView, GroupKind, GroupView, MemberView, ShareGroupView, ShareMemberView, State,
+    TopicShare,
+};
 
 use crate::error::{ErrorCode, Reject};
 use crate::parked::Ticket;
@@ -35,6 +40,7 @@ use catalog::Catalog;
 use classic::{Classic, Env, RetentionStart};
 use consumer::{Consumer, Downgrade};
 use offsets::Offsets;
+use share::Share;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -128,6 +134,8 @@ pub struct Settings {
     pub new_member_join_timeout: Duration,
     /// `group.consumer.max.size`
     pub consumer_max_size: usize,
+    /// `group.share.max.size`
+    pub share_max_size: usize,
     /// `group.consumer.migration.policy` lets classic groups become consumer groups while they have members.
     pub may_upgrade: bool,
     /// `group.consumer.migration.policy` lets consumer groups of classic members become classic groups.
@@ -153,6 +161,7 @@ impl Default for Settings {
             initial_rebalance_delay: Duration::ZERO,
             new_member_join_timeout: Duration::from_secs(5 * 60),
             consumer_max_size: i32::MAX as usize,
+            share_max_size: 200,
             may_upgrade: true,
             may_downgrade: true,
             assignors: vec![Assignor::Uniform, Assignor::Range],
@@ -195,6 +204,7 @@ struct Group {
 enum Members {
     Classic(Classic),
     Consumer(Consumer),
+    Share(Share),
 }
 
 impl Groups {
@@ -310,7 +320,7 @@ impl Groups {
                 false => Reject::new(ErrorCode::GroupIdNotFound, format!("Consumer group {} not found.", beat.group)),
             });
         }
-        if self.groups.get(beat.group).is_some_and(|group| !group.is_empty()) {
+        if self.groups.get(beat.group).is_some_and(|group| !group.is_empty() || group.kind() == GroupKind::Share) {
             return self.upgrade(now, beat, pace);
         }
         self.found(now, beat, pace)
@@ -343,6 +353,40 @@ impl Groups {
         };
         let beaten = consumer.beat(&mut env, beat, pace)?;
         self.put(now, id, Members::Consumer(consumer));
+        Ok(beaten)
+    }
+
+    /// A member of a share group is there, joins or leaves (KIP-932).
+    pub fn share_beat(&mut self, now: Time, beat: &ShareBeat<'_>, pace: &Pace) -> Result<Beaten, Reject> {
+        self.expire(now);
+        if beat.epoch < 0 {
+            let left = self.act_as_share(now, beat.group, |share, env| share.leave(env, beat.member_id));
+            left.unwrap_or_else(|| {
+                Err(self.describe_share(beat.group).err().unwrap_or_else(|| not_found(beat.group)))
+            })?;
+            return Ok(Beaten { epoch: beat.epoch, heartbeat_interval_ms: 0, assignment: None });
+        }
+        if let Some(outcome) = self.act_as_share(now, beat.group, |share, env| share.beat(env, beat, pace)) {
+            return outcome;
+        }
+        if self.groups.contains_key(beat.group) {
+            return Err(not_of_kind(beat.group, GroupKind::Share));
+        }
+        if beat.epoch != 0 {
+            let message = format!("Share group {} not found.", beat.group);
+            return Err(Reject::new(ErrorCode::GroupIdNotFound, message));
+        }
+        let id: Arc<str> = Arc::from(beat.group);
+        let mut share = Share::new(&id);
+        let mut env = Env {
+            now,
+            settings: &self.settings,
+            catalog: &self.catalog,
+            timers: &mut self.timers,
+            answers: &mut self.answers,
+        };
+        let beaten = share.beat(&mut env, beat, pace)?;
+        self.put(now, id, Members::Share(share));
         Ok(beaten)
     }
 
@@ -389,6 +433,7 @@ impl Groups {
         }
         let stale = match self.consumer(group) {
             Some(consumer) => consumer.admit_commit(claim)?,
+            None if self.is_share(group) => return Err(not_of_kind(group, GroupKind::Consumer)),
             None => {
                 self.act(now, group, |classic, env| classic.admit_commit(env, claim)).unwrap_or(Err(if_unknown))?;
                 None
@@ -412,8 +457,10 @@ impl Groups {
     /// Whether offsets of this group may be deleted at all.
     pub fn begin_offset_delete(&mut self, group: &str) -> Result<OffsetDelete<'_>, Reject> {
         let group = self.groups.get_mut(group).ok_or(ErrorCode::GroupIdNotFound)?;
-        if let Members::Classic(classic) = &group.members {
-            classic.check_offset_delete()?;
+        match &group.members {
+            Members::Classic(classic) => classic.check_offset_delete()?,
+            Members::Consumer(_) => {}
+            Members::Share(_) => return Err(ErrorCode::GroupIdNotFound.into()),
         }
         Ok(OffsetDelete { group })
     }
@@ -423,8 +470,10 @@ impl Groups {
         self.catalog.remove(topic);
         for group in self.groups.values_mut() {
             group.offsets.remove_topic(topic);
-            if let Members::Consumer(consumer) = &mut group.members {
-                consumer.topic_changed(topic);
+            match &mut group.members {
+                Members::Classic(_) => {}
+                Members::Consumer(consumer) => consumer.topic_changed(topic),
+                Members::Share(share) => share.topic_changed(&self.catalog, topic),
             }
         }
     }
@@ -433,8 +482,10 @@ impl Groups {
     pub fn topic_changed(&mut self, topic: &str, facts: TopicFacts) {
         self.catalog.put(topic, facts);
         for group in self.groups.values_mut() {
-            if let Members::Consumer(consumer) = &mut group.members {
-                consumer.topic_changed(topic);
+            match &mut group.members {
+                Members::Classic(_) => {}
+                Members::Consumer(consumer) => consumer.topic_changed(topic),
+                Members::Share(share) => share.topic_changed(&self.catalog, topic),
             }
         }
     }
@@ -445,7 +496,7 @@ impl Groups {
     pub fn describe(&self, group: &str) -> Result<GroupView, Reject> {
         match &self.groups.get(group).ok_or_else(|| not_found(group))?.members {
             Members::Classic(classic) => Ok(classic.view()),
-            Members::Consumer(_) => Err(not_of_kind(group, GroupKind::Classic)),
+            _ => Err(not_of_kind(group, GroupKind::Classic)),
         }
     }
 
@@ -453,7 +504,15 @@ impl Groups {
     pub fn describe_consumer(&self, group: &str) -> Result<ConsumerGroupView, Reject> {
         match &self.groups.get(group).ok_or_else(|| not_found(group))?.members {
             Members::Consumer(consumer) => Ok(consumer.view(&self.catalog, self.settings.default_assignor())),
-            Members::Classic(_) => Err(not_of_kind(group, GroupKind::Consumer)),
+            _ => Err(not_of_kind(group, GroupKind::Consumer)),
+        }
+    }
+
+    /// A share group as it is now.
+    pub fn describe_share(&self, group: &str) -> Result<ShareGroupView, Reject> {
+        match &self.groups.get(group).ok_or_else(|| not_found(group))?.members {
+            Members::Share(share) => Ok(share.view(&self.catalog)),
+            _ => Err(not_of_kind(group, GroupKind::Share)),
         }
     }
 
@@ -476,7 +535,8 @@ impl Groups {
         match &self.groups.get(group).ok_or_else(|| not_found(group))?.members {
             Members::Classic(classic) => classic.check_delete()?,
             Members::Consumer(consumer) if consumer.state() == ConsumerState::Empty => {}
-            Members::Consumer(_) => return Err(ErrorCode::NonEmptyGroup.into()),
+            Members::Share(share) if share.is_empty() => {}
+            Members::Consumer(_) | Members::Share(_) => return Err(ErrorCode::NonEmptyGroup.into()),
         }
         self.remove(group);
         Ok(())
@@ -494,6 +554,7 @@ impl Groups {
     pub fn unload(&mut self, now: Time, group: &str) {
         self.act(now, group, |classic, env| classic.unload(env));
         self.act_as_consumer(now, group, |consumer, env| consumer.unload(env));
+        self.act_as_share(now, group, |share, env| share.unload(env));
     }
 
     /// A coordinator takes the group over with what the log has kept: the last generation whose assignment was known,
@@ -501,6 +562,7 @@ impl Groups {
     pub fn load(&mut self, now: Time, group: &str) {
         self.act(now, group, |classic, env| classic.load(env));
         self.act_as_consumer(now, group, |consumer, env| consumer.load(env));
+        self.act_as_share(now, group, |share, env| share.load(env));
         if self.groups.get(group).is_some_and(|group| !group.is_logged()) {
             self.remove(group);
         }
@@ -527,6 +589,10 @@ impl Groups {
                 let mut members = consumer.view(&self.catalog, self.settings.default_assignor()).members.into_iter();
                 members.find(|m| meant(&m.member_id, m.group_instance_id.as_deref(), &m.client_id)).map(|m| m.member_id)
             }
+            Members::Share(share) => {
+                let mut members = share.view(&self.catalog).members.into_iter();
+                members.find(|m| meant(&m.member_id, None, &m.client_id)).map(|m| m.member_id)
+            }
         }
     }
 
@@ -534,12 +600,14 @@ impl Groups {
     pub fn expire_member(&mut self, now: Time, group: &str, member: &str) {
         self.act(now, group, |classic, env| classic.session_is_due(env, member));
         self.act_as_consumer(now, group, |consumer, env| consumer.session_is_due(env, member));
+        self.act_as_share(now, group, |share, env| share.session_is_due(env, member));
     }
 
     /// Makes the members join again, if there are any.
     pub fn rebalance(&mut self, now: Time, group: &str) {
         self.act(now, group, |classic, env| classic.rebalance_on_demand(env));
         self.act_as_consumer(now, group, |consumer, _| consumer.rebalance_on_demand());
+        self.act_as_share(now, group, |share, _| share.rebalance_on_demand());
     }
 
     /// Forgets everything a group has committed.
@@ -572,6 +640,11 @@ impl Groups {
                 Event::Resync(member) => consumer.resync_is_due(env, member),
                 Event::Join | Event::Sync => {}
             });
+            self.act_as_share(now, &group, |share, env| {
+                if let Event::Session(member) = &event {
+                    share.session_is_due(env, member);
+                }
+            });
         }
         if self.next_cleanup.is_some_and(|at| at <= now) {
             self.expire_offsets(now);
@@ -590,7 +663,7 @@ impl Groups {
         let mut ended = Vec::new();
         for (id, group) in &mut self.groups {
             group.expire_offsets(now, retention);
-            if group.offsets.is_empty() && group.is_empty() {
+            if group.offsets.is_empty() && group.is_empty() && group.kind() != GroupKind::Share {
                 ended.push(Arc::clone(id));
             }
         }
@@ -629,8 +702,12 @@ impl Groups {
     fn consumer(&self, group: &str) -> Option<&Consumer> {
         match &self.groups.get(group)?.members {
             Members::Consumer(consumer) => Some(consumer),
-            Members::Classic(_) => None,
+            _ => None,
         }
+    }
+
+    fn is_share(&self, group: &str) -> bool {
+        self.groups.get(group).is_some_and(|group| group.kind() == GroupKind::Share)
     }
 
     fn is_empty_consumer(&self, group: &str) -> bool {
@@ -650,7 +727,20 @@ impl Groups {
         let (members, mut env) = self.members(now, group)?;
         match members {
             Members::Classic(classic) => Some(act(classic, &mut env)),
-            Members::Consumer(_) => None,
+            _ => None,
+        }
+    }
+
+    fn act_as_share<R>(
+        &mut self,
+        now: Time,
+        group: &str,
+        act: impl FnOnce(&mut Share, &mut Env<'_>) -> R,
+    ) -> Option<R> {
+        let (members, mut env) = self.members(now, group)?;
+        match members {
+            Members::Share(share) => Some(act(share, &mut env)),
+            _ => None,
         }
     }
 
@@ -687,6 +777,7 @@ impl Group {
         match &self.members {
             Members::Classic(_) => GroupKind::Classic,
             Members::Consumer(_) => GroupKind::Consumer,
+            Members::Share(_) => GroupKind::Share,
         }
     }
 
@@ -694,6 +785,7 @@ impl Group {
         match &self.members {
             Members::Classic(classic) => classic.protocol_type().unwrap_or_default(),
             Members::Consumer(_) => "consumer",
+            Members::Share(_) => "share",
         }
     }
 
@@ -701,6 +793,7 @@ impl Group {
         match &self.members {
             Members::Classic(classic) => classic.state().name(),
             Members::Consumer(consumer) => consumer.state().name(),
+            Members::Share(share) => share.state_name(),
         }
     }
 
@@ -708,6 +801,7 @@ impl Group {
         match &self.members {
             Members::Classic(classic) => classic.state() == State::Empty,
             Members::Consumer(consumer) => consumer.state() == ConsumerState::Empty,
+            Members::Share(share) => share.is_empty(),
         }
     }
 
@@ -715,7 +809,7 @@ impl Group {
     fn is_logged(&self) -> bool {
         match &self.members {
             Members::Classic(classic) => classic.is_logged() || !self.offsets.is_empty(),
-            Members::Consumer(_) => true,
+            Members::Consumer(_) | Members::Share(_) => true,
         }
     }
 
@@ -723,6 +817,7 @@ impl Group {
         match &self.members {
             Members::Classic(classic) => classic.is_subscribed_to(topic),
             Members::Consumer(consumer) => consumer.is_subscribed_to(topic),
+            Members::Share(_) => false,
         }
     }
 
@@ -730,6 +825,7 @@ impl Group {
         match &self.members {
             Members::Classic(classic) => classic.retention_starts(),
             Members::Consumer(_) => Some(RetentionStart::Commit),
+            Members::Share(_) => None,
         }
     }
 

@@ -12,6 +12,8 @@ pub enum GroupKind {
     Classic,
     /// Members beat, the coordinator assigns (KIP-848).
     Consumer,
+    /// Members beat, and may share partitions (KIP-932).
+    Share,
 }
 
 impl GroupKind {
@@ -20,6 +22,7 @@ impl GroupKind {
         match self {
             Self::Classic => "classic",
             Self::Consumer => "consumer",
+            Self::Share => "share",
         }
     }
 }
@@ -106,6 +109,40 @@ pub struct ConsumerMemberView {
     pub target: Vec<TopicShare>,
     /// It speaks the classic protocol.
     pub is_classic: bool,
+}
+
+/// A share group as others may see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ShareGroupView {
+    /// Its id.
+    pub group_id: String,
+    /// `Empty` or `Stable`.
+    pub state: &'static str,
+    /// How often members, subscriptions or topics have changed.
+    pub epoch: i32,
+    /// The epoch its target assignment is for.
+    pub assignment_epoch: i32,
+    /// Its members, by id.
+    pub members: Vec<ShareMemberView>,
+}
+
+/// A member of a share group as others may see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ShareMemberView {
+    /// The id it chose.
+    pub member_id: String,
+    /// Its rack.
+    pub rack: Option<String>,
+    /// The epoch it has reached.
+    pub epoch: i32,
+    /// Its client id.
+    pub client_id: String,
+    /// Where it beats from, as Kafka writes addresses: `/127.0.0.1`.
+    pub client_host: String,
+    /// The topics it subscribes to.
+    pub topics: Vec<String>,
+    /// What it may read.
+    pub assignment: Vec<TopicShare>,
 }
 
 /// Partitions of one topic: its name, its id, and their indices in ascending order.

@@ -2,9 +2,12 @@
 
 mod balance;
 mod range;
+mod simple;
 #[cfg(test)]
 mod tests;
 mod uniform;
+
+pub(super) use simple::assign as assign_shared;
 
 use super::java;
 use crate::wire::Uuid;
