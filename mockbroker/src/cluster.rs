@@ -295,6 +295,12 @@ impl Cluster {
             .flat_map(|(topic, partitions)| partitions.iter().map(move |(index, committed)| (topic, *index, committed)))
     }
 
+    /// Where each partition's log begins and ends; none when there is no such topic.
+    pub fn log_bounds(&self, topic: &str) -> Vec<(i64, i64)> {
+        let partitions = self.state.topics.get(topic).map(|topic| topic.partitions.as_slice()).unwrap_or_default();
+        partitions.iter().map(|partition| (partition.log.start_offset(), partition.log.end_offset())).collect()
+    }
+
     /// The partition of the offsets topic a group falls on.
     pub fn coordinator_partition(&self, group: &str) -> i32 {
         self.state.coordinator_partition(group)

@@ -20,7 +20,9 @@ fn a_calm_run_keeps_every_promise() {
         let started = std::time::Instant::now();
         let outcome = drive.run(&plan).map_err(|lines| format!("{lines:?}"))?;
         match &outcome.verdict.broken {
-            None => Ok(format!("{:?} {} events, {:?}", outcome.virtual_time, outcome.verdict.events, started.elapsed())),
+            None => {
+                Ok(format!("{:?} {} events, {:?}", outcome.virtual_time, outcome.verdict.events, started.elapsed()))
+            }
             Some(broken) => {
                 let (_, told) = tell(&drive, &plan, &broken.signature, 0, "again");
                 Err(format!("{broken:?}\n{}", told.map_or_else(String::new, |told| told.log)))

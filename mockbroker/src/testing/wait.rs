@@ -72,14 +72,11 @@ impl WaitFor<'_> {
         if let Some(why) = self.no_such_topic(topic, None) {
             return Wait::hopeless(what, why);
         }
-        self.until_with(
-            what,
-            move |cluster| Some(records_of(cluster, &name)).filter(|records| records.len() >= at_least),
-            {
-                let name = topic.to_owned();
-                move |cluster| describe_topic(cluster, &name)
-            },
-        )
+        let look = when_written(topic, move |cluster| {
+            Some(records_of(cluster, &name)).filter(|records| records.len() >= at_least)
+        });
+        let name = topic.to_owned();
+        self.until_with(what, look, move |cluster| describe_topic(cluster, &name))
     }
 
     /// A record in a topic that fits; the first in partition and offset order.
@@ -89,7 +86,8 @@ impl WaitFor<'_> {
         if let Some(why) = self.no_such_topic(topic, None) {
             return Wait::hopeless(what, why);
         }
-        let look = move |cluster: &Cluster| records_of(cluster, &name).into_iter().find(|record| fits(record));
+        let look =
+            when_written(topic, move |cluster| records_of(cluster, &name).into_iter().find(|record| fits(record)));
         let name = topic.to_owned();
         self.until_with(what, look, move |cluster| describe_topic(cluster, &name))
     }
@@ -111,7 +109,7 @@ impl WaitFor<'_> {
         let next = Arc::new(std::sync::Mutex::new(deadline));
         let due = Arc::clone(&next);
         let look = move |cluster: &Cluster, now: Time| {
-            let ends: i64 = ends_of(cluster, &name).sum();
+            let ends: i64 = cluster.log_bounds(&name).into_iter().map(|(_, end)| end).sum();
             let start = match since {
                 Some((before, start)) if before == ends => start,
                 _ => now,
@@ -401,10 +399,22 @@ fn records_of(cluster: &Cluster, topic: &str) -> Vec<StoredRecord> {
     partitions.flat_map(|index| stored_records(cluster, topic, index).unwrap_or_default()).collect()
 }
 
-fn ends_of(cluster: &Cluster, topic: &str) -> impl Iterator<Item = i64> {
-    let view = cluster.view();
-    let partitions = view.topic(topic).map(|topic| topic.partitions.clone()).unwrap_or_default();
-    partitions.into_iter().map(|partition| partition.log_end_offset)
+/// Looks only when the topic's logs are other than at the last look: decoding records at every step of the cluster would
+/// cost more than writing them.
+fn when_written<T, F: FnMut(&Cluster) -> Option<T>>(
+    topic: &str,
+    mut look: F,
+) -> impl FnMut(&Cluster) -> Option<T> + use<T, F> {
+    let topic = topic.to_owned();
+    let mut seen = None;
+    move |cluster| {
+        let now = Some(cluster.log_bounds(&topic));
+        if seen == now {
+            return None;
+        }
+        seen = now;
+        look(cluster)
+    }
 }
 
 fn describe_topic(cluster: &Cluster, topic: &str) -> String {

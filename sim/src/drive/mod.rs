@@ -339,11 +339,7 @@ fn kernel(plan: &Plan, setup: &mut Setup) {
     config.wall_max = Duration::from_secs(120);
 }
 
-fn publishers<'a>(
-    plan: &'a Plan,
-    bootstrap: &'a str,
-    evidence: &'a Evidence,
-) -> impl Iterator<Item = Publisher> + 'a {
+fn publishers<'a>(plan: &'a Plan, bootstrap: &'a str, evidence: &'a Evidence) -> impl Iterator<Item = Publisher> + 'a {
     plan.setup().filter_map(move |setup| {
         let plan::Setup::Publisher { name, acks, idempotent, .. } = setup else { return None };
         let mut records: BTreeMap<Name, Vec<Due>> = BTreeMap::new();
@@ -360,8 +356,11 @@ fn publishers<'a>(
 fn workers(plan: &Plan, bootstrap: &str, evidence: &Evidence, mutant: Option<Mutant>) -> Vec<Worker> {
     let mut behaviours = plan.clone();
     behaviours.lines.retain(|line| matches!(line.entry, Entry::Behaviour { .. }));
-    let groups: BTreeMap<&Name, &plan::Setup> =
-        plan.setup().filter(|setup| matches!(setup, plan::Setup::Group { .. })).map(|group| (group.name(), group)).collect();
+    let groups: BTreeMap<&Name, &plan::Setup> = plan
+        .setup()
+        .filter(|setup| matches!(setup, plan::Setup::Group { .. }))
+        .map(|group| (group.name(), group))
+        .collect();
     let mut workers = Vec::new();
     for setup in plan.setup() {
         let plan::Setup::Worker { name, group, instance, start } = setup else { continue };
@@ -435,12 +434,14 @@ fn at_rest(plan: &Plan, evidence: &Evidence) -> impl Fn(&World) -> bool + 'stati
 
 fn all_committed(world: &World, groups: &[(Name, Vec<Name>)]) -> bool {
     world.cluster(|cluster| {
-        groups.iter().flat_map(|(group, topics)| topics.iter().map(move |topic| (group, topic))).all(|(group, topic)| {
-            (0_i32..).zip(cluster.partitions(topic)).all(|(index, partition)| {
-                let high = partition.log.high_watermark();
-                let committed = cluster.committed(group, topic, index).map_or(0, |committed| committed.offset);
-                partition.leader.is_some() && committed >= high && high >= partition.log.end_offset()
-            })
-        })
+        groups.iter().flat_map(|(group, topics)| topics.iter().map(move |topic| (group, topic))).all(
+            |(group, topic)| {
+                (0_i32..).zip(cluster.partitions(topic)).all(|(index, partition)| {
+                    let high = partition.log.high_watermark();
+                    let committed = cluster.committed(group, topic, index).map_or(0, |committed| committed.offset);
+                    partition.leader.is_some() && committed >= high && high >= partition.log.end_offset()
+                })
+            },
+        )
     })
 }
