@@ -17,8 +17,11 @@ struct Pass {
     bus: Duration,
 }
 
+/// What a way is called, and how long it took in a pass.
+type Way = (&'static str, fn(&Pass) -> Duration);
+
 fn publish(c: &mut Criterion) {
-    let (peer, runtime, events) = (Peer::rehearsal().expect("a broker"), runtime(), sized(200_000));
+    let (peer, runtime, events) = (Peer::rehearsal().expect("a broker"), runtime(), sized(100_000));
     compare(c, "bus-publish", events, || {
         let bare = |encoding| {
             let topic = peer.fresh_topic()?;
@@ -37,7 +40,7 @@ fn publish(c: &mut Criterion) {
 }
 
 fn consume(c: &mut Criterion) {
-    let (peer, runtime, events) = (Peer::rehearsal().expect("a broker"), runtime(), sized(200_000));
+    let (peer, runtime, events) = (Peer::rehearsal().expect("a broker"), runtime(), sized(100_000));
     let topic = peer.fresh_topic().expect("a topic");
     Bare::connect(&peer).and_then(|bare| bare.publish(&topic, events, true)).expect("events to handle");
     compare(c, "bus-consume", events, || {
@@ -90,11 +93,11 @@ fn compare(c: &mut Criterion, question: &str, events: u64, mut pass: impl FnMut(
     group.sample_size(10).sampling_mode(SamplingMode::Flat);
     group.warm_up_time(Duration::from_millis(1)).measurement_time(Duration::from_secs(1));
     group.throughput(Throughput::Elements(events));
-    let ways: [(&str, fn(&Pass) -> Duration); 3] =
+    let ways: [Way; 3] =
         [("bare", |pass| pass.bytes), ("bare-with-codec", |pass| pass.codec), ("bus", |pass| pass.bus)];
     for (way, (name, took)) in ways.iter().enumerate() {
+        let mut at = 0;
         group.bench_function(*name, |b| {
-            let mut at = 0;
             b.iter_custom(|count| {
                 (0..count)
                     .map(|_| {
