@@ -238,7 +238,7 @@ fn wait_for_end(world: &World, duration: Duration, done: Option<&dyn Fn(&World) 
 }
 
 #[expect(clippy::disallowed_methods, reason = "virtual time passes by sleeping")]
-fn sleep_until(world: &World, time: Duration) {
+pub(crate) fn sleep_until(world: &World, time: Duration) {
     std::thread::sleep(time.saturating_sub(world.elapsed()));
 }
 

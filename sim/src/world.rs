@@ -257,6 +257,19 @@ impl World {
         result.expect("the cluster is not being called while a program runs")
     }
 
+    /// At this time after the beginning – at once, if that is past –, this happens; on a thread of its own.
+    pub fn at(&self, time: Duration, action: impl FnOnce(&Self) + Send + 'static) {
+        let world = self.clone();
+        let act = move || {
+            crate::check::sleep_until(&world, time);
+            action(&world);
+        };
+        let thread = std::thread::Builder::new().name(format!("at {time:?}"));
+        if let Err(error) = front::on_node(Node::CONTROL, || thread.spawn(act)) {
+            front::fail(format_args!("no thread for an action: {error}\n"));
+        }
+    }
+
     /// Ends every fault: links heal, paused nodes go on, crashed programs and brokers start again, clocks are right.
     pub fn heal_all(&self) {
         let programs: Vec<String> = self.programs().map(str::to_owned).collect();
