@@ -177,8 +177,13 @@ impl Cluster {
     /// When something happens by itself: a waiting fetch runs out of time, a member's session expires, a delayed
     /// answer is due.
     pub fn next_wake(&self) -> Option<Time> {
-        let deadlines =
-            [self.parked.next_deadline(), self.state.groups.next_deadline(), self.kept_back.next_deadline()];
+        let deadlines = [
+            self.parked.next_deadline(),
+            self.state.groups.next_deadline(),
+            self.state.next_transaction_deadline(),
+            self.state.next_producer_cleanup(),
+            self.kept_back.next_deadline(),
+        ];
         deadlines.into_iter().flatten().min().map(|at| at - self.ahead)
     }
 
@@ -388,6 +393,8 @@ impl Cluster {
             self.resume(now, ticket, true, outputs);
         }
         self.state.groups.expire(now);
+        self.state.expire_transactions(now);
+        self.state.expire_producers(now);
     }
 
     /// Changes the cluster from outside.
@@ -464,6 +471,7 @@ impl Cluster {
 
     /// Answers whoever need not wait any more.
     fn settle(&mut self, now: Time, outputs: &mut Vec<Output>) {
+        self.state.finish_transactions(now);
         for partition in self.state.take_changed() {
             for ticket in self.parked.on_partition(&partition) {
                 self.resume(now, ticket, false, outputs);

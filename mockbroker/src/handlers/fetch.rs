@@ -3,21 +3,23 @@
 //! Does: waits until `min_bytes` are there and answers the moment they are; several batches a partition; byte limits of
 //! request and partition; incremental sessions (KIP-227); leader epochs and divergence (KIP-320, KIP-595); the new
 //! leader in the answer (KIP-951); reads from any replica from version 11 on (KIP-392).
-//! Leaves out: preferred replicas, aborted transactions, quotas.
+//! Leaves out: preferred replicas, quotas.
 //! Differs from Apache Kafka: never sends the cut-off batch at the end of a limit, which clients throw away.
 
 use super::{Answer, named_topic, rack};
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
 use crate::fault::Part;
-use crate::state::State;
 use crate::state::fetch_sessions::{Context, FetchKey, NO_SESSION, Seen, Wanted};
+use crate::state::log::Log;
 use crate::state::nodes::NodeId;
 use crate::state::topics::Partition;
+use crate::state::{self, State};
 use crate::time::{Time, millis};
 use crate::wire::generated::fetch_request::{FetchRequest, FetchTopic, ForgottenTopic};
 use crate::wire::generated::fetch_response::{
-    EpochEndOffset, FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
+    AbortedTransaction, EpochEndOffset, FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint,
+    PartitionData,
 };
 use crate::wire::{Records, Response, Str};
 use indexmap::IndexMap;
@@ -165,7 +167,12 @@ fn look(state: &State, fetch: &WaitingFetch, key: &FetchKey, wanted: &Wanted) ->
     if !partition.log.contains_position(wanted.fetch_offset) {
         return Err(ErrorCode::OffsetOutOfRange.into());
     }
-    Ok(Found::Bytes(partition.log.readable_bytes(wanted.fetch_offset, partition.log.high_watermark())))
+    Ok(Found::Bytes(partition.log.readable_bytes(wanted.fetch_offset, upper(fetch, &partition.log))))
+}
+
+/// Up to where this client reads.
+fn upper(fetch: &WaitingFetch, log: &Log) -> i64 {
+    if fetch.committed_only { log.last_stable_offset() } else { log.high_watermark() }
 }
 
 fn read(
@@ -191,11 +198,24 @@ fn read(
         Found::Diverged(diverging_epoch) => row.diverging_epoch = diverging_epoch,
         Found::Bytes(_) => {
             let max_bytes = usize::try_from(wanted.max_bytes).unwrap_or(0).min(left);
-            let slice = log.read(wanted.fetch_offset, log.high_watermark(), max_bytes, at_least_one);
+            let slice = log.read(wanted.fetch_offset, upper(fetch, log), max_bytes, at_least_one);
+            if fetch.committed_only {
+                row.aborted_transactions = Some(aborted(log, wanted.fetch_offset));
+            }
             row.records = Some(slice.chunks.into_iter().collect());
         }
     }
     Ok(row)
+}
+
+/// The aborted transactions a reader must know of.
+fn aborted(log: &Log, offset: i64) -> Vec<AbortedTransaction> {
+    let found = log.transactions().aborted(offset, log.end_offset());
+    let row = |aborted: state::transaction_index::AbortedTransaction| AbortedTransaction {
+        producer_id: aborted.producer_id,
+        first_offset: aborted.first_offset,
+    };
+    found.into_iter().map(row).collect()
 }
 
 /// The partition, if this broker may be read from: its leader, or from version 11 on any of its replicas.

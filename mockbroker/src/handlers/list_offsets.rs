@@ -67,7 +67,10 @@ fn find(
         LATEST => (upper, -1, log.epochs().latest().unwrap_or(-1)),
         EARLIEST | EARLIEST_LOCAL => (log.start_offset(), -1, epoch_of(log.start_offset())),
         LATEST_TIERED | EARLIEST_PENDING_UPLOAD => NOTHING,
-        MAX_TIMESTAMP => log.find_max_timestamp().map_or(NOTHING, |at| (at.offset, at.timestamp, at.leader_epoch)),
+        MAX_TIMESTAMP => {
+            let found = log.find_max_timestamp().filter(|at| at.offset < upper);
+            found.map_or(NOTHING, |at| (at.offset, at.timestamp, at.leader_epoch))
+        }
         timestamp => {
             log.find_timestamp(timestamp, upper).map_or(NOTHING, |at| (at.offset, at.timestamp, at.leader_epoch))
         }

@@ -1,10 +1,12 @@
 //! Produce (0), versions 3–13.
 //!
 //! Does: appends at once; checks leader, size, checksum, header, every record, timestamps, in-sync replicas, producer
-//! epoch and sequence; recompresses and stamps where the topic's config demands it; `acks` 0, 1 and −1.
-//! Leaves out: transactions; `timeout_ms` (nothing to wait for: followers copy at once).
+//! epoch and sequence; recompresses and stamps where the topic's config demands it; `acks` 0, 1 and −1; verifies with
+//! the coordinator that a partition is part of the transaction, or from version 12 on adds it (KIP-890).
+//! Leaves out: `timeout_ms` (nothing to wait for: followers copy at once).
 //! Differs from Apache Kafka: none known.
 
+use super::taking_part::take_part;
 use super::{Answer, message, named_topic, rack};
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
@@ -35,7 +37,7 @@ const ZSTD_FROM: i16 = 7;
 const KEPT_BYTES_MIN: usize = 64 * 1024;
 
 pub(super) fn produce(state: &mut State, now: Time, from: &Caller, request: ProduceRequest) -> Answer {
-    let forbidden = transactional_records_need_an_id(&request);
+    let admitted = transactional_records_need_an_id(&request).and_then(|()| take_part(state, now, from, &request));
     let mut refusals = Vec::new();
     let mut leaders = BTreeSet::new();
     let mut responses = Vec::with_capacity(request.topic_data.len());
@@ -53,7 +55,10 @@ pub(super) fn produce(state: &mut State, now: Time, from: &Caller, request: Prod
             let appended = name
                 .clone()
                 .map_err(Refusal::from)
-                .and_then(|name| forbidden.clone().map(|()| name).map_err(Refusal::from))
+                .and_then(|name| match &admitted {
+                    Ok(outside) => outside.check(&name, index).map(|()| name),
+                    Err(reject) => Err(reject.clone().into()),
+                })
                 .and_then(|name| append_one(state, now, from, request.acks, &name, partition, alone));
             rows.push(match appended {
                 Ok(appended) => accepted(index, appended),
@@ -97,7 +102,7 @@ fn transactional_records_need_an_id(request: &ProduceRequest) -> Result<(), Reje
     }
     match request.transactional_id {
         None => Err(ErrorCode::TransactionalIdAuthorizationFailed.into()),
-        Some(_) => Err(Reject::new(ErrorCode::InvalidTxnState, "transactions are not served yet")),
+        Some(_) => Ok(()),
     }
 }
 
@@ -109,12 +114,20 @@ struct Appended {
 }
 
 /// What a client is told of a refused one.
-struct Refusal {
+pub(super) struct Refusal {
     reject: Reject,
     log_start_offset: i64,
     records: Vec<(i32, &'static str)>,
-    /// Whether the client is told in words: Kafka does for single records and for bytes that are no batch.
+    /// Whether the client is told in words: Kafka does for single records, for bytes that are no batch, and where a
+    /// coordinator's answer is put in other words.
     explained: bool,
+}
+
+impl Refusal {
+    /// A refusal whose words the client is told.
+    pub(super) fn explained(reject: Reject) -> Self {
+        Self { explained: true, ..reject.into() }
+    }
 }
 
 impl From<Reject> for Refusal {
@@ -170,8 +183,11 @@ fn append_one(
     })?;
     let checked =
         check_records(now, &header, bytes, &settings).map_err(|refusal| Refusal { log_start_offset, ..refusal })?;
-    let admission =
-        partition.producers.admit(&header).map_err(|reject| Refusal { log_start_offset, ..reject.into() })?;
+    let open_since = partition.log.transactions().open_since(header.producer_id);
+    let admission = partition
+        .producers
+        .admit(&header, open_since)
+        .map_err(|reject| Refusal { log_start_offset, ..reject.into() })?;
     if let Admission::Duplicate(stored) = admission {
         return Ok(Appended {
             base_offset: stored.base_offset,
@@ -181,7 +197,7 @@ fn append_one(
     }
     let append_time = (settings.timestamp_type == TimestampType::LogAppendTime).then_some(wall_clock_ms);
     let stored = partition.log.append(writable(checked, alone), partition.leader_epoch, append_time).clone();
-    partition.producers.remember(&stored, now);
+    partition.producers.remember(&stored);
     let end_offset = partition.log.end_offset();
     partition.log.advance_high_watermark(end_offset);
     state.partition_changed(topic, data.index);
@@ -189,7 +205,7 @@ fn append_one(
 }
 
 /// The one batch a partition may carry since version 3 (`ProduceRequest.validateRecords`).
-fn one_batch(version: i16, records: Records) -> Result<Bytes, Reject> {
+pub(super) fn one_batch(version: i16, records: Records) -> Result<Bytes, Reject> {
     let invalid = |what: &'static str| Err(Reject::new(ErrorCode::InvalidRecord, what));
     let bytes = records.to_bytes();
     let size = match whole_batch(&bytes)? {

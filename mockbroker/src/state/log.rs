@@ -3,6 +3,7 @@
 //! Batches are kept as they came, each with the number of bytes before it, so that "how many bytes could this
 //! fetch read" costs two binary searches and a fetch shares the stored bytes instead of copying them.
 
+use super::transaction_index::TransactionIndex;
 use crate::wire::batch::{self, BatchHeader, TimestampType};
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
@@ -16,6 +17,7 @@ pub struct Log {
     high_watermark: i64,
     end_position: u64,
     epochs: LeaderEpochs,
+    transactions: TransactionIndex,
 }
 
 /// One batch at rest.
@@ -67,7 +69,21 @@ impl Log {
 
     /// One past the last record that no open transaction precedes.
     pub fn last_stable_offset(&self) -> i64 {
-        self.high_watermark
+        self.last_stable_offset_at(self.high_watermark)
+    }
+
+    /// The same for a replica that knows of another high watermark.
+    pub fn last_stable_offset_at(&self, high_watermark: i64) -> i64 {
+        match self.transactions.first_unstable_offset(high_watermark) {
+            None => high_watermark,
+            // The first record of an open transaction may have been deleted.
+            Some(unstable) => unstable.max(self.start_offset).min(high_watermark),
+        }
+    }
+
+    /// The transactions that have records here.
+    pub fn transactions(&self) -> &TransactionIndex {
+        &self.transactions
     }
 
     /// Bytes at rest.
@@ -103,7 +119,9 @@ impl Log {
         self.end_offset = header.last_offset() + 1;
         let position = self.end_position;
         self.end_position += stored.len() as u64;
-        self.batches.push_back(StoredBatch { header, bytes: stored.freeze(), position });
+        let stored = StoredBatch { header, bytes: stored.freeze(), position };
+        self.transactions.note(&stored);
+        self.batches.push_back(stored);
         &self.batches.back().expect("just pushed").header
     }
 
@@ -170,6 +188,7 @@ impl Log {
             self.batches.pop_front();
         }
         self.epochs.trim(self.start_offset);
+        self.transactions.trim(self.start_offset);
         self.high_watermark = self.high_watermark.max(self.start_offset);
     }
 

@@ -150,6 +150,8 @@ pub struct Groups {
     answers: Vec<(Ticket, GroupAnswer)>,
     /// When to look for expired offsets next; `None` while there is no group.
     next_cleanup: Option<Time>,
+    /// How many offsets have been committed or sent.
+    commits: u64,
 }
 
 /// What is kept under one group id.
@@ -162,7 +164,14 @@ struct Group {
 impl Groups {
     /// No groups yet.
     pub fn new(settings: Settings) -> Self {
-        Self { settings, groups: BTreeMap::new(), timers: Timers::default(), answers: Vec::new(), next_cleanup: None }
+        Self {
+            settings,
+            groups: BTreeMap::new(),
+            timers: Timers::default(),
+            answers: Vec::new(),
+            next_cleanup: None,
+            commits: 0,
+        }
     }
 
     /// Changes the settings; deadlines that are already set stay.
@@ -249,7 +258,49 @@ impl Groups {
         self.act(now, group, |classic, env| classic.admit_commit(env, claim)).unwrap_or(Err(if_unknown))?;
         let metadata_max_chars = self.settings.offset_metadata_max_chars;
         let group = self.groups.get_mut(group).ok_or(if_unknown)?;
-        Ok(Commit { offsets: &mut group.offsets, now, metadata_max_chars, retention })
+        let (offsets, commits) = (&mut group.offsets, &mut self.commits);
+        Ok(Commit { offsets, commits, transaction_of: None, now, metadata_max_chars, retention })
+    }
+
+    /// Whether offsets may be sent by this claim within a transaction of this producer, and the means to do so. They
+    /// count when the transaction commits: see [`Self::end_pending_offsets`].
+    pub fn begin_transactional_commit(
+        &mut self,
+        now: Time,
+        group: &str,
+        claim: &Claim<'_>,
+        producer_id: i64,
+    ) -> Result<Commit<'_>, Reject> {
+        self.expire(now);
+        if !self.groups.contains_key(group) {
+            if claim.generation >= 0 {
+                return Err(ErrorCode::IllegalGeneration.into());
+            }
+            self.create(now, group);
+        }
+        let metadata_max_chars = self.settings.offset_metadata_max_chars;
+        let group = self.groups.get_mut(group).ok_or(ErrorCode::IllegalGeneration)?;
+        group.classic.check_transactional_commit(claim)?;
+        let (offsets, commits) = (&mut group.offsets, &mut self.commits);
+        Ok(Commit { offsets, commits, transaction_of: Some(producer_id), now, metadata_max_chars, retention: None })
+    }
+
+    /// The groups to which an open transaction of this producer has sent offsets.
+    pub fn with_pending_offsets_of(&self, producer_id: i64) -> Vec<String> {
+        let sent = self.groups.iter().filter(|(_, group)| group.offsets.has_pending_of(producer_id));
+        sent.map(|(id, _)| id.to_string()).collect()
+    }
+
+    /// The producer's transaction has ended: the offsets it sent take effect or are forgotten.
+    pub fn end_pending_offsets(&mut self, group: &str, producer_id: i64, committed: bool) {
+        if let Some(group) = self.groups.get_mut(group) {
+            group.offsets.end_pending(producer_id, committed);
+        }
+    }
+
+    /// Whether an open transaction has sent an offset for this partition, so that the committed one is about to change.
+    pub fn is_unstable(&self, group: &str, topic: &str, partition: i32) -> bool {
+        self.groups.get(group).is_some_and(|group| group.offsets.is_pending(topic, partition))
     }
 
     /// The committed offset of a partition, if there is one for this topic.
@@ -320,7 +371,7 @@ impl Groups {
     /// its members with a fresh session each, and the offsets. A rebalance that was under way is forgotten.
     pub fn load(&mut self, now: Time, group: &str) {
         self.act(now, group, |classic, env| classic.load(env));
-        if self.groups.get(group).is_some_and(|group| !group.classic.is_logged() && group.offsets.is_empty()) {
+        if self.groups.get(group).is_some_and(|group| !group.classic.is_logged() && group.has_no_offsets()) {
             self.remove(group);
         }
     }
@@ -346,7 +397,7 @@ impl Groups {
     /// Forgets everything a group has committed.
     pub fn drop_offsets(&mut self, group: &str) {
         if let Some(group) = self.groups.get_mut(group) {
-            group.offsets.retain(|_, _| false);
+            group.offsets.clear();
         }
     }
 
@@ -383,7 +434,7 @@ impl Groups {
         let mut ended = Vec::new();
         for (id, group) in &mut self.groups {
             group.expire_offsets(now, retention);
-            if group.offsets.is_empty() && group.classic.state() == State::Empty {
+            if group.has_no_offsets() && group.classic.state() == State::Empty {
                 ended.push(Arc::clone(id));
             }
         }
@@ -417,6 +468,10 @@ impl Groups {
 }
 
 impl Group {
+    fn has_no_offsets(&self) -> bool {
+        self.offsets.is_empty() && !self.offsets.has_pending()
+    }
+
     fn expire_offsets(&mut self, now: Time, retention: Duration) {
         let Some(start) = self.classic.retention_starts() else { return };
         let classic = &self.classic;
