@@ -150,6 +150,7 @@ impl Cluster {
             self.journal.note(Arc::clone(&request), frame_bytes);
         }
         let mut outputs = Vec::new();
+        self.replicate(now, &mut outputs);
         self.admit(now, request, &mut outputs);
         self.settle(now, &mut outputs);
         outputs
@@ -182,6 +183,7 @@ impl Cluster {
             self.state.groups.next_deadline(),
             self.state.next_transaction_deadline(),
             self.state.next_producer_cleanup(),
+            self.state.next_replication(),
             self.kept_back.next_deadline(),
         ];
         deadlines.into_iter().flatten().min().map(|at| at - self.ahead)
@@ -388,6 +390,7 @@ impl Cluster {
     }
 
     fn pass_time(&mut self, now: Time, outputs: &mut Vec<Output>) {
+        self.replicate(now, outputs);
         self.let_go(now, |until| matches!(until, Until::Time(at) if at <= now), outputs);
         for ticket in self.parked.due(now) {
             self.resume(now, ticket, true, outputs);
@@ -404,6 +407,7 @@ impl Cluster {
     pub fn control(&mut self, now: Time, command: Command) -> Result<Vec<Output>, CommandError> {
         let now = now + self.ahead;
         let mut outputs = Vec::new();
+        self.replicate(now, &mut outputs);
         let now = self.carry_out(now, command, &mut outputs)?;
         self.settle(now, &mut outputs);
         Ok(outputs)
@@ -469,6 +473,14 @@ impl Cluster {
         self.connections.remove(&conn);
     }
 
+    /// Lets followers copy what is due by now, and answers who waited for it.
+    fn replicate(&mut self, now: Time, outputs: &mut Vec<Output>) {
+        if self.state.next_replication().is_some_and(|due| due <= now) {
+            self.state.replicate(now);
+            self.settle(now, outputs);
+        }
+    }
+
     /// Answers whoever need not wait any more.
     fn settle(&mut self, now: Time, outputs: &mut Vec<Output>) {
         self.state.finish_transactions(now);
@@ -484,11 +496,15 @@ impl Cluster {
         crate::invariants::check(&self.state);
     }
 
-    /// Tries to answer a waiting fetch; when its time is up it is answered with what there is.
+    /// Tries to answer a waiting request; when its time is up it is answered with what there is.
     fn resume(&mut self, now: Time, ticket: Ticket, time_is_up: bool, outputs: &mut Vec<Output>) {
-        let Some(parked) = self.parked.get(ticket) else { return };
-        let Waiting::Fetch(fetch) = &parked.waiting else { return };
-        if let Some(response) = handlers::resume_fetch(&mut self.state, now, fetch, time_is_up) {
+        let Some(parked) = self.parked.get_mut(ticket) else { return };
+        let response = match &mut parked.waiting {
+            Waiting::Fetch(fetch) => handlers::resume_fetch(&mut self.state, now, fetch, time_is_up),
+            Waiting::Produce(produce) => handlers::resume_produce(&self.state, produce, time_is_up),
+            Waiting::Group(_) => None,
+        };
+        if let Some(response) = response {
             let conn = parked.conn;
             self.parked.remove(ticket);
             self.reply(now, conn, ticket, Some(Box::new(response)), outputs);
@@ -502,7 +518,7 @@ impl Cluster {
         };
         let response: Response = match parked.waiting {
             Waiting::Group(responder) => responder.respond(answer),
-            Waiting::Fetch(_) => unreachable!("groups never hear of a fetch"),
+            Waiting::Fetch(_) | Waiting::Produce(_) => unreachable!("groups never hear of records"),
         };
         self.reply(now, parked.conn, ticket, Some(Box::new(response)), outputs);
     }

@@ -3,6 +3,7 @@
 use crate::state::configs::InvalidConfig;
 use crate::state::nodes::NodeId;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// A cluster to be made.
 #[derive(Debug, Clone)]
@@ -21,6 +22,21 @@ pub struct ClusterConfig {
     /// The level of the feature `transaction.version`, 0 to 2 (KIP-890). Clients go by it, and so do coordinators where
     /// they end a transaction by themselves. 2 is what Kafka 4.3 formats new clusters with.
     pub transaction_version: i16,
+    /// How long a follower's fetch takes, there and back: a record is known to be copied so long after it was
+    /// appended. Default zero: followers copy at once. [`Command::SetFollowerDelay`] changes it for one broker.
+    ///
+    /// [`Command::SetFollowerDelay`]: crate::control::Command::SetFollowerDelay
+    pub follower_delay: Duration,
+    /// How long the controller takes to notice a crash; Kafka's `broker.session.timeout.ms` is nine seconds. Until then
+    /// metadata still names the dead leader. Default zero: leaders move at once.
+    pub failover_delay: Duration,
+    /// Whether replicas outside of the in-sync set may be eligible leaders (KIP-966). Default true, as in a cluster
+    /// formatted by Kafka 4.3 (`eligible.leader.replicas.version` 1); false is Kafka before 4.1, where the last in-sync
+    /// replica is elected again whatever it lost.
+    pub eligible_leader_replicas: bool,
+    /// Whether a replica that becomes a follower cuts its log back to the high watermark it knows, as Kafka did before
+    /// leader epochs (KIP-101), instead of to where its log parts from the leader's. Default false.
+    pub truncate_to_high_watermark: bool,
 }
 
 /// Enough for everything a test does, and a bound for a server that runs for days.
@@ -85,6 +101,10 @@ impl ClusterConfig {
             seed: 0,
             requests_kept: REQUESTS_KEPT,
             transaction_version: TRANSACTION_VERSION,
+            follower_delay: Duration::ZERO,
+            failover_delay: Duration::ZERO,
+            eligible_leader_replicas: true,
+            truncate_to_high_watermark: false,
         }
     }
 

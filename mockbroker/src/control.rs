@@ -68,9 +68,13 @@ pub enum Command {
         /// The broker that is to coordinate it; an in-sync replica.
         to: NodeId,
     },
-    /// Cut every connection to a broker and refuse new ones; what it led moves to in-sync replicas at once.
+    /// Kill a broker's process: its connections are cut and new ones refused. What it led moves to in-sync replicas when
+    /// the controller notices ([`ClusterConfig::failover_delay`]); it keeps all it had stored until it starts again and
+    /// finds a leader, where it drops what that leader lacks.
+    ///
+    /// [`ClusterConfig::failover_delay`]: crate::config::ClusterConfig::failover_delay
     Crash(NodeId),
-    /// Run a crashed broker again.
+    /// Run a stopped or crashed broker again.
     Start(NodeId),
     /// Freeze a broker: connections stay and are accepted, requests arrive, nothing is answered until
     /// [`Command::Resume`].
@@ -115,6 +119,66 @@ pub enum Command {
     Release(FaultId),
     /// Release a fault and take it out of the plan.
     Forget(FaultId),
+    /// Stop a broker in order: its leaders move first, then it flushes and goes.
+    Stop(NodeId),
+    /// Cut a broker's power: like a crash, and everything it had not flushed is gone. Kafka flushes by `flush.messages`,
+    /// by `flush.ms` and when it stops in order, and by default leaves it to the operating system: then all is lost that
+    /// no [`Command::Flush`] has saved.
+    PowerLoss(NodeId),
+    /// Write all a broker has to its disk, as its operating system does now and then.
+    Flush(NodeId),
+    /// Change how long a broker's replicas take to copy what a leader has, from their next fetch on.
+    SetFollowerDelay {
+        /// The broker.
+        node: NodeId,
+        /// How long a fetch takes, there and back.
+        delay: Duration,
+    },
+    /// Stop a follower from copying: it leaves the in-sync replicas after `replica.lag.time.max.ms` unless nothing new is
+    /// written.
+    StopCopying {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// The follower.
+        node: NodeId,
+    },
+    /// Let a follower copy again.
+    ResumeCopying {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// The follower.
+        node: NodeId,
+    },
+    /// Take a follower out of the in-sync replicas at once and keep it out; it goes on copying.
+    ShrinkIsr {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// The follower.
+        node: NodeId,
+    },
+    /// Let a follower back into the in-sync replicas, at once if it has caught up and else when it does.
+    ExpandIsr {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// The follower.
+        node: NodeId,
+    },
+    /// Elect a living replica of a partition without a leader, whatever it lacks. Refused while there is a leader
+    /// (`ELECTION_NOT_NEEDED`) and when no replica lives (`ELIGIBLE_LEADERS_NOT_AVAILABLE`).
+    ElectUnclean {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+    },
 }
 
 /// Why a command did nothing.
@@ -163,6 +227,26 @@ pub enum CommandError {
     /// Only an in-sync replica on a running broker can lead.
     #[error("{node} holds no in-sync replica of '{topic}' partition {partition}, so it cannot lead it")]
     NotInSync {
+        /// The broker.
+        node: NodeId,
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+    },
+    /// The broker has no replica of this partition.
+    #[error("{node} holds no replica of '{topic}' partition {partition}")]
+    NoReplica {
+        /// The broker.
+        node: NodeId,
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+    },
+    /// Only a follower that is in sync with a leader can be taken out.
+    #[error("{node} does not follow '{topic}' partition {partition} in sync, so it cannot be taken out")]
+    NotAFollowerInSync {
         /// The broker.
         node: NodeId,
         /// The topic.

@@ -66,6 +66,29 @@ pub struct PartitionView {
     pub log_end_offset: i64,
     /// Bytes at rest.
     pub bytes: u64,
+    /// Who may lead without being in sync (KIP-966).
+    pub eligible_leaders: Vec<NodeId>,
+    /// What each replica has, in the order of `replicas`.
+    pub replica_logs: Vec<ReplicaView>,
+}
+
+/// A replica of a partition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ReplicaView {
+    /// Where it lives.
+    pub node: NodeId,
+    /// One past its last record.
+    pub log_end_offset: i64,
+    /// The high watermark as it knows it; followers learn of it with their next fetch.
+    pub high_watermark: i64,
+    /// Everything before this offset is on its disk; a loss of power takes the rest.
+    pub flushed: i64,
+    /// Whether it is in sync.
+    pub in_sync: bool,
+    /// Whether it follows the leader: false for the leader itself, and where copying was stopped or the broker is down.
+    pub copying: bool,
+    /// From this offset on it has records which the leader lacks, and which it drops when it follows again.
+    pub diverges_at: Option<i64>,
 }
 
 impl View {
@@ -120,6 +143,19 @@ impl PartitionView {
             last_stable_offset: partition.log.last_stable_offset(),
             log_end_offset: partition.log.end_offset(),
             bytes: partition.log.size(),
+            eligible_leaders: partition.elr.clone(),
+            replica_logs: partition
+                .replica_status()
+                .map(|replica| ReplicaView {
+                    node: replica.node,
+                    log_end_offset: replica.log_end_offset,
+                    high_watermark: replica.high_watermark,
+                    flushed: replica.flushed,
+                    in_sync: partition.isr.contains(&replica.node),
+                    copying: replica.copying,
+                    diverges_at: replica.diverges_at,
+                })
+                .collect(),
         }
     }
 }

@@ -34,13 +34,46 @@ impl Cluster {
                 self.state.nodes.advertise(node, host, port);
             }
             Command::MoveLeader { topic, partition, to } => self.move_leader(now, &topic, partition, to)?,
-            Command::BumpLeaderEpoch { topic, partition } => self.bump_leader_epoch(&topic, partition)?,
+            Command::BumpLeaderEpoch { topic, partition } => self.bump_leader_epoch(now, &topic, partition)?,
             Command::MoveController(to) => self.move_controller(to)?,
             Command::MoveCoordinator { group, to } => self.move_coordinator(now, &group, to)?,
-            Command::Crash(node) => self.crash(now, node, outputs)?,
+            Command::Crash(node) => self.crash(now, node, false, outputs)?,
+            Command::PowerLoss(node) => self.crash(now, node, true, outputs)?,
+            Command::Stop(node) => self.stop(now, node, outputs)?,
             Command::Start(node) => self.start(now, node, outputs)?,
             Command::Pause(node) => self.pause(node)?,
             Command::Resume(node) => self.resume_node(now, node, outputs)?,
+            Command::Flush(node) => {
+                self.known(node)?;
+                self.state.flush(now, node);
+            }
+            Command::SetFollowerDelay { node, delay } => {
+                self.known(node)?;
+                self.state.set_follower_delay(now, node, delay);
+            }
+            Command::StopCopying { topic, partition, node } => {
+                self.replica(&topic, partition, node)?;
+                self.state.set_copying(now, &topic, partition, node, false);
+            }
+            Command::ResumeCopying { topic, partition, node } => {
+                self.replica(&topic, partition, node)?;
+                self.state.set_copying(now, &topic, partition, node, true);
+            }
+            Command::ShrinkIsr { topic, partition, node } => {
+                self.replica(&topic, partition, node)?;
+                if !self.state.shrink_isr(now, &topic, partition, node) {
+                    return Err(CommandError::NotAFollowerInSync { node, topic, partition });
+                }
+            }
+            Command::ExpandIsr { topic, partition, node } => {
+                self.replica(&topic, partition, node)?;
+                self.state.expand_isr(now, &topic, partition, node);
+            }
+            Command::ElectUnclean { topic, partition } => {
+                self.partition(&topic, partition)?;
+                let elected = self.state.elect_unclean(now, &topic, partition);
+                elected.map_err(|code| CommandError::Refused(code.into()))?;
+            }
             Command::Disconnect { node, client_id } => {
                 let meant = |connection: &Connection| {
                     node.is_none_or(|node| connection.node == node)
@@ -101,11 +134,9 @@ impl Cluster {
 
     // ---- leaders ----
 
-    fn bump_leader_epoch(&mut self, topic: &str, index: i32) -> Result<(), CommandError> {
-        let partition = self.partition(topic, index)?;
-        let leader = partition.leader;
-        partition.lead(leader);
-        self.state.partition_changed(topic, index);
+    fn bump_leader_epoch(&mut self, now: Time, topic: &str, index: i32) -> Result<(), CommandError> {
+        self.partition(topic, index)?;
+        self.state.bump_leader_epoch(now, topic, index);
         Ok(())
     }
 
@@ -193,25 +224,47 @@ impl Cluster {
         self.state.nodes.get(node).map(|_| ()).ok_or(CommandError::UnknownBroker(node))
     }
 
-    fn move_leader(&mut self, now: Time, topic: &str, partition: i32, to: NodeId) -> Result<(), CommandError> {
-        if self.state.topics.partition(topic, partition).is_err() {
-            return Err(CommandError::UnknownPartition { topic: topic.to_owned(), partition });
+    fn replica(&mut self, topic: &str, partition: i32, node: NodeId) -> Result<(), CommandError> {
+        self.known(node)?;
+        if self.partition(topic, partition)?.replicas.contains(&node) {
+            return Ok(());
         }
+        Err(CommandError::NoReplica { node, topic: topic.to_owned(), partition })
+    }
+
+    fn move_leader(&mut self, now: Time, topic: &str, partition: i32, to: NodeId) -> Result<(), CommandError> {
+        self.partition(topic, partition)?;
         let moved = self.state.move_leader(now, topic, partition, to);
         moved.ok_or_else(|| CommandError::NotInSync { node: to, topic: topic.to_owned(), partition })
     }
 
-    fn crash(&mut self, now: Time, node: NodeId, outputs: &mut Vec<Output>) -> Result<(), CommandError> {
+    fn crash(&mut self, now: Time, node: NodeId, power: bool, outputs: &mut Vec<Output>) -> Result<(), CommandError> {
         self.known(node)?;
-        if !self.state.crash(now, node) {
+        if !self.state.crash(now, node, power) {
             return Err(CommandError::NotRunning(node));
         }
+        self.cut_off(node, if power { "lost its power" } else { "crashed" }, outputs);
+        Ok(())
+    }
+
+    fn stop(&mut self, now: Time, node: NodeId, outputs: &mut Vec<Output>) -> Result<(), CommandError> {
+        self.known(node)?;
+        if !self.state.begin_stop(now, node) {
+            return Err(CommandError::NotRunning(node));
+        }
+        // Whoever waits at this broker is told of the new leader before the connection goes.
+        self.settle(now, outputs);
+        self.state.finish_stop(now, node);
+        self.cut_off(node, "stopped", outputs);
+        Ok(())
+    }
+
+    fn cut_off(&mut self, node: NodeId, why: &str, outputs: &mut Vec<Output>) {
         outputs.push(Output::StopListening(node));
-        // A frozen process that dies is dead, and what it had in hand dies with it.
+        // What a process has in hand dies with it, frozen or not.
         self.paused.remove(&node);
         self.kept_back.forget_node(node);
-        self.cut(|connection| connection.node == node, &format!("{node} crashed"), outputs);
-        Ok(())
+        self.cut(|connection| connection.node == node, &format!("{node} {why}"), outputs);
     }
 
     fn start(&mut self, now: Time, node: NodeId, outputs: &mut Vec<Output>) -> Result<(), CommandError> {

@@ -2,7 +2,8 @@
 //!
 //! Does: waits until `min_bytes` are there and answers the moment they are; several batches a partition; byte limits of
 //! request and partition; incremental sessions (KIP-227); leader epochs and divergence (KIP-320, KIP-595); the new
-//! leader in the answer (KIP-951); reads from any replica from version 11 on (KIP-392).
+//! leader in the answer (KIP-951); reads from any replica from version 11 on, as far as it knows them to be committed
+//! (KIP-392).
 //! Leaves out: preferred replicas, quotas.
 //! Differs from Apache Kafka: never sends the cut-off batch at the end of a limit, which clients throw away.
 
@@ -11,8 +12,8 @@ use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
 use crate::fault::Part;
 use crate::state::fetch_sessions::{Context, FetchKey, NO_SESSION, Seen, Wanted};
-use crate::state::log::Log;
 use crate::state::nodes::NodeId;
+use crate::state::replication::ReplicaLog;
 use crate::state::topics::Partition;
 use crate::state::{self, State};
 use crate::time::{Time, millis};
@@ -90,7 +91,7 @@ pub(crate) fn resume(state: &mut State, now: Time, fetch: &WaitingFetch, time_is
         for (key, wanted) in &fetch.wanted {
             match look(state, fetch, key, wanted) {
                 Ok(Found::Bytes(bytes)) => readable += bytes.min(u64::try_from(wanted.max_bytes).unwrap_or(0)),
-                Ok(Found::Diverged(_)) | Err(_) => readable = u64::MAX,
+                Ok(Found::Diverged(_) | Found::Uncommitted) | Err(_) => readable = u64::MAX,
             }
             if readable >= fetch.min_bytes {
                 break;
@@ -148,6 +149,8 @@ fn refusals(state: &State, from: &Caller, by_id: bool, wanted: &[(FetchKey, Want
 enum Found {
     /// This many bytes can be read.
     Bytes(u64),
+    /// The client is past what it may read, as after a change of leaders: it is told so at once (`DelayedFetch`, case F).
+    Uncommitted,
     /// The client's last record is not in our log.
     Diverged(EpochEndOffset),
 }
@@ -156,23 +159,26 @@ fn look(state: &State, fetch: &WaitingFetch, key: &FetchKey, wanted: &Wanted) ->
     if let Some((_, code)) = fetch.refusals.iter().find(|(refused, _)| refused == key) {
         return Err((*code).into());
     }
-    let partition = readable_partition(state, fetch, key)?;
+    let (partition, replica) = readable_partition(state, fetch, key)?;
     partition.check_leader_epoch(wanted.current_leader_epoch)?;
     if wanted.max_bytes < 0 {
         return Err(ErrorCode::UnknownServerError.into());
     }
-    if let Some(diverged) = diverging(partition, wanted)? {
+    if let Some(diverged) = diverging(&replica, wanted)? {
         return Ok(Found::Diverged(diverged));
     }
-    if !partition.log.contains_position(wanted.fetch_offset) {
+    if !(replica.log().start_offset()..=replica.end_offset()).contains(&wanted.fetch_offset) {
         return Err(ErrorCode::OffsetOutOfRange.into());
     }
-    Ok(Found::Bytes(partition.log.readable_bytes(wanted.fetch_offset, upper(fetch, &partition.log))))
+    if wanted.fetch_offset > replica.high_watermark() {
+        return Ok(Found::Uncommitted);
+    }
+    Ok(Found::Bytes(replica.log().readable_bytes(wanted.fetch_offset, upper(fetch, &replica))))
 }
 
 /// Up to where this client reads.
-fn upper(fetch: &WaitingFetch, log: &Log) -> i64 {
-    if fetch.committed_only { log.last_stable_offset() } else { log.high_watermark() }
+fn upper(fetch: &WaitingFetch, replica: &ReplicaLog<'_>) -> i64 {
+    if fetch.committed_only { replica.last_stable_offset() } else { replica.high_watermark() }
 }
 
 fn read(
@@ -184,23 +190,25 @@ fn read(
     at_least_one: bool,
 ) -> Result<PartitionData, Reject> {
     let found = look(state, fetch, key, wanted)?;
-    let log = &readable_partition(state, fetch, key)?.log;
+    let (_, replica) = readable_partition(state, fetch, key)?;
+    let log = replica.log();
     let mut row = PartitionData {
         partition_index: key.index,
-        high_watermark: log.high_watermark(),
-        last_stable_offset: log.last_stable_offset(),
+        high_watermark: replica.high_watermark(),
+        last_stable_offset: replica.last_stable_offset(),
         log_start_offset: log.start_offset(),
         records: Some(Records::default()),
         aborted_transactions: fetch.committed_only.then(Vec::new),
         ..Default::default()
     };
     match found {
+        Found::Uncommitted => {}
         Found::Diverged(diverging_epoch) => row.diverging_epoch = diverging_epoch,
         Found::Bytes(_) => {
             let max_bytes = usize::try_from(wanted.max_bytes).unwrap_or(0).min(left);
-            let slice = log.read(wanted.fetch_offset, upper(fetch, log), max_bytes, at_least_one);
+            let slice = log.read(wanted.fetch_offset, upper(fetch, &replica), max_bytes, at_least_one);
             if fetch.committed_only {
-                row.aborted_transactions = Some(aborted(log, wanted.fetch_offset));
+                row.aborted_transactions = Some(aborted(&replica, wanted.fetch_offset, slice.bytes));
             }
             row.records = Some(slice.chunks.into_iter().collect());
         }
@@ -208,9 +216,10 @@ fn read(
     Ok(row)
 }
 
-/// The aborted transactions a reader must know of.
-fn aborted(log: &Log, offset: i64) -> Vec<AbortedTransaction> {
-    let found = log.transactions().aborted(offset, log.end_offset());
+/// The aborted transactions a reader of so many bytes must know of, and some more, as Kafka's sparse index finds them.
+fn aborted(replica: &ReplicaLog<'_>, offset: i64, bytes: usize) -> Vec<AbortedTransaction> {
+    let upper = replica.log().offset_indexed_after(offset, bytes).unwrap_or(replica.end_offset());
+    let found = replica.log().transactions().aborted(offset, upper.min(replica.end_offset()));
     let row = |aborted: state::transaction_index::AbortedTransaction| AbortedTransaction {
         producer_id: aborted.producer_id,
         first_offset: aborted.first_offset,
@@ -219,22 +228,25 @@ fn aborted(log: &Log, offset: i64) -> Vec<AbortedTransaction> {
 }
 
 /// The partition, if this broker may be read from: its leader, or from version 11 on any of its replicas.
-fn readable_partition<'a>(state: &'a State, fetch: &WaitingFetch, key: &FetchKey) -> Result<&'a Partition, Reject> {
+fn readable_partition<'a>(
+    state: &'a State,
+    fetch: &WaitingFetch,
+    key: &FetchKey,
+) -> Result<(&'a Partition, ReplicaLog<'a>), Reject> {
     let by_id = uses_topic_ids(fetch.version);
     let name = named_topic(state, by_id, key.topic_id, &Str::from(key.topic.as_str()))?;
     let partition = state.topics.partition(&name, key.index)?;
-    let leads = partition.leader == Some(fetch.node);
-    let follows = fetch.version >= 11 && partition.leader.is_some() && partition.isr.contains(&fetch.node);
-    if leads || follows { Ok(partition) } else { Err(ErrorCode::NotLeaderOrFollower.into()) }
+    let readable = fetch.version >= 11 || partition.leader == Some(fetch.node);
+    let replica = partition.replica_log(fetch.node).filter(|_| readable).ok_or(ErrorCode::NotLeaderOrFollower)?;
+    Ok((partition, replica))
 }
 
 /// Where the client's log parts from ours, if it does (KIP-595's truncation on fetch).
-fn diverging(partition: &Partition, wanted: &Wanted) -> Result<Option<EpochEndOffset>, Reject> {
+fn diverging(replica: &ReplicaLog<'_>, wanted: &Wanted) -> Result<Option<EpochEndOffset>, Reject> {
     if wanted.last_fetched_epoch < 0 {
         return Ok(None);
     }
-    let log = &partition.log;
-    let ended = log.epochs().end_offset_for(wanted.last_fetched_epoch, log.end_offset());
+    let ended = replica.end_of_epoch(wanted.last_fetched_epoch);
     let (epoch, end_offset) = ended.ok_or(ErrorCode::OffsetOutOfRange)?;
     let parted = epoch < wanted.last_fetched_epoch || end_offset < wanted.fetch_offset;
     Ok(parted.then_some(EpochEndOffset { epoch, end_offset }))

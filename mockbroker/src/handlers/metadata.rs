@@ -1,6 +1,6 @@
 //! Metadata (3), versions 0–13.
 //!
-//! Does: brokers that run, the controller, topics by name or id or all, leaders, replicas, in-sync and offline
+//! Does: living brokers, the controller, topics by name or id or all, leaders, replicas, in-sync and offline
 //! replicas, epochs; creates topics on demand where client and broker allow it.
 //! Leaves out: nothing.
 //! Differs from Apache Kafka: none known.
@@ -113,7 +113,7 @@ fn found(state: &State, topic: &Topic, operations: bool) -> MetadataResponseTopi
 
 /// The brokers that run.
 pub(crate) fn brokers(state: &State) -> Vec<MetadataResponseBroker> {
-    let rows = state.nodes.running().map(|node| MetadataResponseBroker {
+    let rows = state.nodes.alive().map(|node| MetadataResponseBroker {
         node_id: node.id.0,
         host: Str::from(node.host.as_str()),
         port: i32::from(node.port),

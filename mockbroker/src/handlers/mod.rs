@@ -78,6 +78,8 @@ pub(crate) enum Answer {
 pub(crate) enum Waiting {
     /// A fetch that has not enough bytes.
     Fetch(fetch::WaitingFetch),
+    /// A produce whose records have not been copied by all that are in sync.
+    Produce(produce::WaitingProduce),
     /// A member that waits for its group.
     Group(GroupResponder),
 }
@@ -177,6 +179,7 @@ pub(crate) fn can_throttle(api: ApiKey) -> bool {
     // The handshake alone has no such field among what clients ask.
     api != ApiKey::SaslHandshake
 }
+pub(crate) use produce::resume as resume_produce;
 
 /// Whether requests of this API and version are answered.
 pub(crate) fn serves(api: ApiKey, version: i16) -> bool {

@@ -3,7 +3,7 @@
 //! Does: ends a transaction in the partitions named, as coordinators do and as an administrator does to one that hangs
 //! (KIP-664); checks epochs by the version of transactions it is told (KIP-1228).
 //! Leaves out: nothing.
-//! Differs from Apache Kafka: none known.
+//! Differs from Apache Kafka: answers without waiting for the followers.
 
 use super::Answer;
 use super::transactions::by_topic;
@@ -73,5 +73,6 @@ fn write_one(
         committed: asked.transaction_result,
         coordinator_epoch: asked.coordinator_epoch,
     };
-    state.write_marker(now, name, &marker, i16::from(asked.transaction_version))
+    state.write_marker(now, name, &marker, i16::from(asked.transaction_version))?;
+    Ok(())
 }

@@ -8,6 +8,9 @@ use crate::wire::batch::{self, BatchHeader, TimestampType};
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
 
+/// The default of `index.interval.bytes`.
+const INDEX_INTERVAL_BYTES: usize = 4_096;
+
 /// A partition's batches and the offsets that matter.
 #[derive(Debug, Clone, Default)]
 pub struct Log {
@@ -18,6 +21,8 @@ pub struct Log {
     end_position: u64,
     epochs: LeaderEpochs,
     transactions: TransactionIndex,
+    /// Bytes since the last batch with an entry in the index.
+    unindexed_bytes: usize,
 }
 
 /// One batch at rest.
@@ -29,6 +34,8 @@ pub struct StoredBatch {
     pub bytes: Bytes,
     /// Bytes of all batches ever appended before this one.
     position: u64,
+    /// Whether Kafka's sparse index would have an entry for it.
+    indexed: bool,
 }
 
 /// What a read found.
@@ -117,11 +124,7 @@ impl Log {
         let header = BatchHeader::parse(&stored).expect("only checked batches are appended");
         self.epochs.begin(leader_epoch, header.base_offset);
         self.end_offset = header.last_offset() + 1;
-        let position = self.end_position;
-        self.end_position += stored.len() as u64;
-        let stored = StoredBatch { header, bytes: stored.freeze(), position };
-        self.transactions.note(&stored);
-        self.batches.push_back(stored);
+        self.push(StoredBatch { header, bytes: stored.freeze(), position: 0, indexed: false });
         &self.batches.back().expect("just pushed").header
     }
 
@@ -190,6 +193,66 @@ impl Log {
         self.epochs.trim(self.start_offset);
         self.transactions.trim(self.start_offset);
         self.high_watermark = self.high_watermark.max(self.start_offset);
+    }
+
+    /// Sets the high watermark where another replica's log takes over, whose leader may have told it less.
+    pub fn reset_high_watermark(&mut self, to: i64) {
+        self.high_watermark = to.clamp(self.start_offset, self.end_offset);
+    }
+
+    /// Cuts off every batch from `offset` on and returns them, oldest first (`UnifiedLog.truncateTo`). `offset` lies
+    /// between batches.
+    pub fn split_off(&mut self, offset: i64) -> Vec<StoredBatch> {
+        if offset >= self.end_offset {
+            return Vec::new();
+        }
+        let cut = self.batches.partition_point(|stored| stored.header.base_offset < offset);
+        self.end_position = self.position_at(cut);
+        let tail = self.batches.split_off(cut).into();
+        self.end_offset = offset;
+        self.start_offset = self.start_offset.min(offset);
+        self.high_watermark = self.high_watermark.min(offset);
+        self.epochs.truncate(offset);
+        self.transactions.truncate(offset, self.batches.iter());
+        let since_entry = self.batches.iter().rposition(|stored| stored.indexed).unwrap_or(0);
+        self.unindexed_bytes = self.batches.range(since_entry..).map(|stored| stored.bytes.len()).sum();
+        tail
+    }
+
+    /// Appends batches that have been stored before, as a follower does with what it copies; `epochs` says where the
+    /// leaders that wrote them began.
+    pub fn append_stored(&mut self, batches: impl IntoIterator<Item = StoredBatch>, epochs: &LeaderEpochs) {
+        let from = self.end_offset;
+        for batch in batches {
+            self.end_offset = batch.header.last_offset() + 1;
+            self.push(batch);
+        }
+        self.epochs.extend(epochs, from);
+    }
+
+    /// The batch that begins at `offset`.
+    pub fn batch_at(&self, offset: i64) -> Option<&StoredBatch> {
+        self.batches.get(self.index_of(offset)).filter(|stored| stored.header.base_offset == offset)
+    }
+
+    /// The offset of the first entry of Kafka's sparse index that lies behind a read of `bytes` from `offset`
+    /// (`OffsetIndex.fetchUpperBoundOffset`). There is one entry in about `index.interval.bytes`, by default 4 KiB.
+    pub fn offset_indexed_after(&self, offset: i64, bytes: usize) -> Option<i64> {
+        let target = self.position_at(self.index_of(offset)) + bytes as u64;
+        let behind = self.batches.partition_point(|stored| stored.position < target);
+        self.batches.range(behind..).find(|stored| stored.indexed).map(|stored| stored.header.last_offset())
+    }
+
+    fn push(&mut self, batch: StoredBatch) {
+        let indexed = self.unindexed_bytes > INDEX_INTERVAL_BYTES;
+        if indexed {
+            self.unindexed_bytes = 0;
+        }
+        let stored = StoredBatch { position: self.end_position, indexed, ..batch };
+        self.unindexed_bytes += stored.bytes.len();
+        self.end_position += stored.bytes.len() as u64;
+        self.transactions.note(&stored);
+        self.batches.push_back(stored);
     }
 
     fn index_of(&self, offset: i64) -> usize {
@@ -268,6 +331,18 @@ impl LeaderEpochs {
         // An epoch that appended nothing leaves no trace.
         self.0.retain(|entry| entry.start_offset < start_offset);
         self.0.push(EpochStart { epoch, start_offset });
+    }
+
+    /// Forgets the epochs that began at `end_offset` or later (`LeaderEpochFileCache.truncateFromEnd`).
+    pub fn truncate(&mut self, end_offset: i64) {
+        self.0.retain(|entry| entry.start_offset < end_offset);
+    }
+
+    /// Takes over the epochs of `other` that began at `from` or later.
+    fn extend(&mut self, other: &Self, from: i64) {
+        for entry in other.0.iter().filter(|entry| entry.start_offset >= from) {
+            self.begin(entry.epoch, entry.start_offset);
+        }
     }
 
     fn trim(&mut self, start_offset: i64) {

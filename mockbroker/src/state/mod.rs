@@ -2,11 +2,13 @@
 //! without knowing the protocol.
 
 pub mod configs;
+mod failover;
 pub mod fetch_sessions;
 pub mod groups;
 pub mod log;
 pub mod nodes;
 pub mod producers;
+pub mod replication;
 pub mod topics;
 pub mod transaction_index;
 pub mod transactions;
@@ -17,6 +19,7 @@ use crate::parked::PartitionName;
 use crate::time::{Time, millis};
 use crate::wire::Uuid;
 use configs::{BrokerSettings, Configs};
+use failover::Replication;
 use fetch_sessions::FetchSessions;
 use groups::Groups;
 use nodes::{Node, NodeId, Nodes};
@@ -50,6 +53,8 @@ pub struct State {
     producer_ids: ProducerIds,
     /// When to look for producers that wrote nothing for long; `None` while there are none.
     next_producer_cleanup: Option<Time>,
+    /// Who vanished and when something is copied.
+    replication: Replication,
     changed: BTreeSet<PartitionName>,
 }
 
@@ -98,6 +103,8 @@ impl State {
             port: node.port,
             rack: node.rack.clone(),
             running: true,
+            fenced: false,
+            follower_delay: config.follower_delay,
         });
         let mut state = Self {
             cluster_id: random_uuid(&mut rng).to_string(),
@@ -111,6 +118,7 @@ impl State {
             wall_clock_offset_ms: 0,
             producer_ids: ProducerIds::default(),
             next_producer_cleanup: None,
+            replication: Replication::new(config),
             changed: BTreeSet::new(),
         };
         for topic in &config.topics {
@@ -288,82 +296,6 @@ impl State {
         std::mem::take(&mut self.changed)
     }
 
-    /// Stops a broker at once: leaders and coordinators move to in-sync replicas elsewhere.
-    pub(crate) fn crash(&mut self, now: Time, node: NodeId) -> bool {
-        if !self.nodes.set_running(node, false) {
-            return false;
-        }
-        let coordinated = self.groups_coordinated_by(node);
-        self.topics.node_stopped(node, &self.nodes);
-        self.fetch_sessions.forget_node(node);
-        for group in coordinated {
-            self.groups.unload(now, &group);
-            if self.has_coordinator(&group) {
-                self.groups.load(now, &group);
-            }
-        }
-        self.all_partitions_changed();
-        true
-    }
-
-    /// Starts a broker again with what it held.
-    pub(crate) fn start(&mut self, now: Time, node: NodeId) -> bool {
-        if !self.nodes.set_running(node, true) {
-            return false;
-        }
-        let orphaned: Vec<String> = {
-            let ids = self.groups.ids().filter(|group| !self.has_coordinator(group));
-            ids.map(str::to_owned).collect()
-        };
-        self.topics.node_started(node);
-        // Sessions of members stand still while their group has no coordinator.
-        for group in orphaned {
-            if self.has_coordinator(&group) {
-                self.groups.load(now, &group);
-            }
-        }
-        self.all_partitions_changed();
-        true
-    }
-
-    /// Makes an in-sync replica the leader; the groups of a partition of the offsets topic move with it.
-    pub(crate) fn move_leader(&mut self, now: Time, topic: &str, index: i32, to: NodeId) -> Option<()> {
-        let running = self.nodes.is_running(to);
-        let partition = self.topics.get_mut(topic)?.partition_mut(index)?;
-        if !running || !partition.isr.contains(&to) {
-            return None;
-        }
-        let Some(from) = partition.leader.filter(|from| *from != to) else { return Some(()) };
-        let coordinated = if topic == OFFSETS_TOPIC { self.groups_coordinated_by(from) } else { Vec::new() };
-        if let Some(partition) = self.topics.get_mut(topic).and_then(|topic| topic.partition_mut(index)) {
-            partition.lead(Some(to));
-        }
-        for group in coordinated {
-            if self.check_coordinator(from, &group).is_err() {
-                self.groups.reload(now, &group);
-            }
-        }
-        self.changed.insert((topic.to_owned(), index));
-        Some(())
-    }
-
-    fn has_coordinator(&self, group: &str) -> bool {
-        self.nodes.running().any(|node| self.check_coordinator(node.id, group).is_ok())
-    }
-
-    fn groups_coordinated_by(&self, node: NodeId) -> Vec<String> {
-        let coordinated = |group: &&str| self.check_coordinator(node, group).is_ok();
-        self.groups.ids().filter(coordinated).map(str::to_owned).collect()
-    }
-
-    pub(crate) fn all_partitions_changed(&mut self) {
-        for topic in self.topics.iter() {
-            for index in 0..topic.partitions.len() {
-                self.changed.insert((topic.name.clone(), index as i32));
-            }
-        }
-    }
-
     fn create_initial(&mut self, topic: &TopicConfig) -> Result<(), ConfigError> {
         let new = NewTopic {
             name: topic.name.clone(),
@@ -391,8 +323,8 @@ impl State {
         } else {
             settings.transaction_state_log_num_partitions
         };
-        let running = self.nodes.running().count().min(3) as i16;
-        let placement = self.topics.place(&self.nodes, partitions, running)?;
+        let alive = self.nodes.alive().count().min(3) as i16;
+        let placement = self.topics.place(&self.nodes, partitions, alive)?;
         let configs = [("cleanup.policy", "compact"), ("compression.type", "producer"), ("segment.bytes", "104857600")];
         let configs: BTreeMap<_, _> =
             configs.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();

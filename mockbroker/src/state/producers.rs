@@ -3,11 +3,12 @@
 //!
 //! Which of their transactions are open stands in the log's [`TransactionIndex`](super::transaction_index).
 
+use super::log::StoredBatch;
 use super::transactions::{EPOCH_BUMP_FROM, Identity};
 use crate::error::{ErrorCode, Reject};
 use crate::wire::batch::BatchHeader;
 use crate::wire::marker::Marker;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// How many batches of a producer can be recognised as repeated.
 const BATCHES_REMEMBERED: usize = 5;
@@ -30,6 +31,8 @@ pub struct Producer {
     /// The timestamp of what it wrote last, or of the marker that ended its transaction: milliseconds since the Unix
     /// epoch.
     pub last_timestamp_ms: i64,
+    /// The offset of what it wrote last, or of the marker that ended its transaction; −1 where neither left a record.
+    pub last_offset: i64,
     /// The epoch of the coordinator that wrote the last marker, or −1.
     pub coordinator_epoch: i32,
     /// Whether its open transaction has sent offsets to this partition of the offsets topic. They leave no record.
@@ -153,6 +156,7 @@ impl Producers {
             producer.batches.pop_front();
         }
         producer.last_timestamp_ms = batch.max_timestamp;
+        producer.last_offset = batch.last_offset();
         producer.batches.push_back(RememberedBatch {
             base_sequence: batch.base_sequence,
             last_sequence: batch.last_sequence(),
@@ -196,8 +200,8 @@ impl Producers {
         Ok(())
     }
 
-    /// Remembers a marker that has been written.
-    pub fn remember_marker(&mut self, marker: &Marker, timestamp_ms: i64) {
+    /// Remembers a marker that has been written; its offset is −1 where it left no record.
+    pub fn remember_marker(&mut self, marker: &Marker, timestamp_ms: i64, offset: i64) {
         let who = Identity { id: marker.producer_id, epoch: marker.producer_epoch };
         // The producer's next transaction may have begun while this one's marker was on its way.
         let next_has_begun = |next: &Verification| next.bumps_epochs && next.epoch == who.epoch;
@@ -207,6 +211,7 @@ impl Producers {
         let producer = self.enter(who);
         producer.coordinator_epoch = marker.coordinator_epoch;
         producer.last_timestamp_ms = timestamp_ms;
+        producer.last_offset = producer.last_offset.max(offset);
         producer.sent_offsets = false;
     }
 
@@ -216,6 +221,7 @@ impl Producers {
             epoch: who.epoch,
             batches: VecDeque::new(),
             last_timestamp_ms: -1,
+            last_offset: -1,
             coordinator_epoch: -1,
             sent_offsets: false,
         });
@@ -232,6 +238,28 @@ impl Producers {
         producer.epoch = producer.epoch.saturating_add(1);
         producer.batches.clear();
         Some(producer.epoch)
+    }
+
+    /// Forgets what was written at `end_offset` or later; `kept` are the batches that are left, oldest first, from which a
+    /// producer that lost one is remembered again (`ProducerStateManager.truncateAndReload`).
+    pub fn truncate<'a>(&mut self, end_offset: i64, kept: impl Iterator<Item = &'a StoredBatch>) {
+        let lost = self.by_id.iter().filter(|(_, producer)| producer.last_offset >= end_offset);
+        let lost: BTreeSet<i64> = lost.map(|(id, _)| *id).collect();
+        if lost.is_empty() {
+            return;
+        }
+        self.by_id.retain(|id, _| !lost.contains(id));
+        for batch in kept.filter(|batch| lost.contains(&batch.header.producer_id)) {
+            self.remember_stored(batch);
+        }
+    }
+
+    /// Remembers what is found in the log.
+    pub fn remember_stored(&mut self, batch: &StoredBatch) {
+        match Marker::of(&batch.header, &batch.bytes) {
+            Some(marker) => self.remember_marker(&marker, batch.header.max_timestamp, batch.header.base_offset),
+            None => self.remember(&batch.header),
+        }
     }
 
     /// Everyone remembered, by producer id.

@@ -536,6 +536,20 @@ impl Builder {
         self
     }
 
+    /// How long followers take to copy what a leader has; none unless told otherwise. See
+    /// [`ClusterConfig::follower_delay`].
+    pub fn follower_delay(mut self, delay: Duration) -> Self {
+        self.server.cluster.follower_delay = delay;
+        self
+    }
+
+    /// How long the controller takes to notice a crash, while metadata still names the dead leader; not at all unless
+    /// told otherwise. Kafka takes nine seconds.
+    pub fn failover_delay(mut self, delay: Duration) -> Self {
+        self.server.cluster.failover_delay = delay;
+        self
+    }
+
     /// Where all chance comes from; equal seeds give equal topic ids, member ids and leaders.
     pub fn seed(mut self, seed: u64) -> Self {
         self.server.cluster.seed = seed;

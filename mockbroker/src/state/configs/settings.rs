@@ -43,6 +43,10 @@ pub struct TopicSettings {
     pub min_cleanable_dirty_ratio: f64,
     /// `unclean.leader.election.enable`.
     pub unclean_leader_election: bool,
+    /// `flush.messages`: so many unflushed records force a flush.
+    pub flush_messages: i64,
+    /// `flush.ms`: what is older is flushed, when the broker next looks (`log.flush.scheduler.interval.ms`).
+    pub flush_ms: i64,
 }
 
 /// What batches are compressed with when they are stored.
@@ -100,6 +104,8 @@ impl TopicSettings {
                 _ => 0.5,
             },
             unclean_leader_election: topic.flag("unclean.leader.election.enable"),
+            flush_messages: topic.number("flush.messages"),
+            flush_ms: topic.number("flush.ms"),
         }
     }
 }
@@ -194,6 +200,8 @@ broker_settings! {
     transactional_id_expiration_ms: i32 = "transactional.id.expiration.ms",
     producer_id_expiration_ms: i32 = "producer.id.expiration.ms",
     producer_id_expiration_check_interval_ms: i32 = "producer.id.expiration.check.interval.ms",
+    replica_lag_time_max_ms: i64 = "replica.lag.time.max.ms",
+    log_flush_scheduler_interval_ms: i64 = "log.flush.scheduler.interval.ms",
     log_retention_check_interval_ms: i64 = "log.retention.check.interval.ms",
     log_cleaner: bool = "log.cleaner.enable",
     log_cleaner_backoff_ms: i64 = "log.cleaner.backoff.ms",

@@ -3,7 +3,7 @@
 
 use super::super::State;
 use super::super::topics::{OFFSETS_TOPIC, TRANSACTIONS_TOPIC};
-use super::{Due, EPOCH_BUMP_FROM, Identity, Outcome};
+use super::{Due, EPOCH_BUMP_FROM, Identity, Outcome, Written};
 use crate::error::{ErrorCode, Reject};
 use crate::parked::PartitionName;
 use crate::state::nodes::NodeId;
@@ -39,7 +39,7 @@ pub struct InTransaction<'a> {
 impl State {
     /// The broker that coordinates this transactional id; `None` while nobody does.
     pub fn transaction_coordinator(&self, id: &str) -> Option<NodeId> {
-        self.leader_for(TRANSACTIONS_TOPIC, id)
+        self.leader_for(TRANSACTIONS_TOPIC, id).filter(|leader| self.nodes.is_running(*leader))
     }
 
     /// Refuses unless this broker coordinates the transactional id.
@@ -185,8 +185,9 @@ impl State {
             coordinator_epoch,
         };
         for name in transaction.partitions().clone() {
-            match self.write_marker(now, &name, &marker, version) {
-                Ok(()) => self.transactions.marked(id, &name),
+            match self.mark(now, id, &name, &marker, version) {
+                Ok(true) => self.transactions.marked(id, &name),
+                Ok(false) => {}
                 // It was deleted, and its records with it.
                 Err(reject) if reject.code == ErrorCode::UnknownTopicOrPartition => {
                     self.transactions.marked(id, &name);
@@ -202,9 +203,45 @@ impl State {
         self.transactions.complete(now_ms, id);
     }
 
+    /// Writes a marker unless the present leader has it; true once the in-sync replicas have it too.
+    fn mark(
+        &mut self,
+        now: Time,
+        id: &str,
+        name: &PartitionName,
+        marker: &Marker,
+        version: i16,
+    ) -> Result<bool, Reject> {
+        let present = self.topics.partition(&name.0, name.1)?.leader_epoch;
+        let earlier = self.transactions.get(id).and_then(|transaction| transaction.marker_in(name));
+        let written = match earlier.filter(|written| written.leader_epoch == present) {
+            Some(written) => written,
+            None => {
+                let written = self.write_marker(now, name, marker, version)?;
+                self.transactions.written(id, name, written);
+                written
+            }
+        };
+        Ok(self.topics.partition(&name.0, name.1)?.log.high_watermark() >= written.end_offset)
+    }
+
     fn coordinator_epoch(&self, id: &str) -> Option<i32> {
-        let partition = self.partition_for(TRANSACTIONS_TOPIC, id)?;
-        partition.leader.map(|_| partition.leader_epoch)
+        self.transaction_coordinator(id)?;
+        self.partition_for(TRANSACTIONS_TOPIC, id).map(|partition| partition.leader_epoch)
+    }
+
+    /// Transactions whose coordinator sends no more markers, with its epoch.
+    pub(in crate::state) fn transactions_given_up(&self) -> Vec<(Arc<str>, Option<i32>)> {
+        self.transactions.given_up().map(|id| (Arc::clone(id), self.coordinator_epoch(id))).collect()
+    }
+
+    /// Leaders may have moved: a new coordinator tries again where the one before gave up.
+    pub(in crate::state) fn take_up_transactions(&mut self, given_up: Vec<(Arc<str>, Option<i32>)>) {
+        for (id, epoch) in given_up {
+            if self.coordinator_epoch(&id) != epoch {
+                self.transactions.take_up(&id);
+            }
+        }
     }
 
     /// Ends a transaction in one partition, wherever its leader is; `version` is the `transaction.version` that decides
@@ -215,32 +252,35 @@ impl State {
         (topic, index): &PartitionName,
         marker: &Marker,
         version: i16,
-    ) -> Result<(), Reject> {
+    ) -> Result<Written, Reject> {
         let now_ms = self.wall_clock_ms(now);
         let settings = self.topics.get(topic).ok_or(ErrorCode::UnknownTopicOrPartition)?.settings;
         let partition = self.topics.get_mut(topic).and_then(|topic| topic.partition_mut(*index));
         let partition = partition.ok_or(ErrorCode::UnknownTopicOrPartition)?;
-        if partition.leader.is_none() {
+        let (end_before, leader_epoch) = (partition.log.end_offset(), partition.leader_epoch);
+        if !partition.leader.is_some_and(|leader| self.nodes.is_running(leader)) {
             return Err(ErrorCode::NotLeaderOrFollower.into());
         }
-        if partition.isr.len() < (settings.min_insync_replicas as usize).min(partition.replicas.len()) {
+        if partition.isr.len() < partition.min_isr(settings.min_insync_replicas) {
             return Err(ErrorCode::NotEnoughReplicas.into());
         }
         let open_since = partition.log.transactions().open_since(marker.producer_id);
         partition.producers.check_marker(marker, version, open_since)?;
-        partition.producers.remember_marker(marker, now_ms);
         if topic == OFFSETS_TOPIC {
+            partition.producers.remember_marker(marker, now_ms, -1);
             self.end_offsets_of(*index, marker);
-            return Ok(());
+            return Ok(Written { end_offset: end_before, leader_epoch });
         }
         let batch =
             marker.batch(now_ms).map_err(|error| Reject::new(ErrorCode::UnknownServerError, error.to_string()))?;
         let append_time = (settings.timestamp_type == TimestampType::LogAppendTime).then_some(now_ms);
-        partition.log.append(batch.into(), partition.leader_epoch, append_time);
-        let end_offset = partition.log.end_offset();
-        partition.log.advance_high_watermark(end_offset);
+        let stored = partition.log.append(batch.into(), leader_epoch, append_time);
+        let (timestamp_ms, offset) = (stored.max_timestamp, stored.base_offset);
+        partition.producers.remember_marker(marker, timestamp_ms, offset);
+        self.expect_producer_cleanup(now);
+        self.appended(now, topic, *index, end_before);
         self.partition_changed(topic, *index);
-        Ok(())
+        Ok(Written { end_offset: offset + 1, leader_epoch })
     }
 
     /// Offsets sent in a transaction take effect, or are forgotten, in the groups of one partition of the offsets topic.

@@ -13,7 +13,7 @@ mod transaction;
 mod tests;
 
 pub use coordination::{InTransaction, Participation};
-pub use transaction::{EPOCH_BUMP_FROM, Status, Transaction};
+pub use transaction::{EPOCH_BUMP_FROM, Status, Transaction, Written};
 
 use crate::error::{ErrorCode, Reject};
 use crate::parked::PartitionName;
@@ -247,6 +247,13 @@ impl Transactions {
         self.unfinished.difference(&self.given_up)
     }
 
+    /// A partition's leader has the marker; it counts once the replicas have it.
+    pub fn written(&mut self, id: &str, partition: &PartitionName, written: Written) {
+        if let Some(transaction) = self.by_id.get_mut(id) {
+            transaction.written(partition, written);
+        }
+    }
+
     /// A partition has its marker, or needs none. The transaction is complete with the last.
     pub fn marked(&mut self, id: &str, partition: &PartitionName) {
         if let Some(transaction) = self.by_id.get_mut(id) {
@@ -273,9 +280,14 @@ impl Transactions {
         }
     }
 
+    /// Ids whose coordinator gave up.
+    pub fn given_up(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.given_up.iter()
+    }
+
     /// Another coordinator takes over, or the same one comes back: it sends all markers that are missing.
-    pub fn reload(&mut self, moved: impl Fn(&str) -> bool) {
-        self.given_up.retain(|id| !moved(id));
+    pub fn take_up(&mut self, id: &Arc<str>) {
+        self.given_up.remove(id);
     }
 
     // ---- time ----

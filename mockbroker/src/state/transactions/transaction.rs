@@ -7,7 +7,7 @@ use super::{Identity, Outcome, ProducerIds};
 use crate::error::{ErrorCode, Reject};
 use crate::parked::PartitionName;
 use serde::Serialize;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The level of `transaction.version` from which every end of a transaction raises the producer's epoch (KIP-890).
 pub const EPOCH_BUMP_FROM: i16 = 2;
@@ -68,6 +68,15 @@ impl Status {
     }
 }
 
+/// A marker in a leader's log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    /// One past it: where the high watermark must be.
+    pub end_offset: i64,
+    /// The epoch of the leader that wrote it. Under another it must be written again.
+    pub leader_epoch: i32,
+}
+
 /// What the coordinator knows of one transactional id (`TransactionMetadata`). Times are milliseconds of the brokers'
 /// wall clock since the Unix epoch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,6 +91,8 @@ pub struct Transaction {
     timeout_ms: i32,
     status: Status,
     partitions: BTreeSet<PartitionName>,
+    /// Markers that a leader has and its replicas may not have yet.
+    written: BTreeMap<PartitionName, Written>,
     started_ms: i64,
     updated_ms: i64,
     /// The `transaction.version` of who changed it last.
@@ -99,6 +110,7 @@ impl Transaction {
             timeout_ms: 0,
             status: Status::Empty,
             partitions: BTreeSet::new(),
+            written: BTreeMap::new(),
             started_ms: NO_TIME,
             updated_ms: now_ms,
             version: 0,
@@ -138,6 +150,11 @@ impl Transaction {
     /// The partitions that take part; while it ends, those whose marker is missing.
     pub fn partitions(&self) -> &BTreeSet<PartitionName> {
         &self.partitions
+    }
+
+    /// The marker this partition's leader has written.
+    pub fn marker_in(&self, partition: &PartitionName) -> Option<Written> {
+        self.written.get(partition).copied()
     }
 
     /// The `transaction.version` its markers are written by.
@@ -360,6 +377,12 @@ impl Transaction {
     /// A partition needs no marker any more.
     pub(super) fn marked(&mut self, partition: &PartitionName) {
         self.partitions.remove(partition);
+        self.written.remove(partition);
+    }
+
+    /// A partition's leader has the marker.
+    pub(super) fn written(&mut self, partition: &PartitionName, written: Written) {
+        self.written.insert(partition.clone(), written);
     }
 
     /// Every marker is written.
