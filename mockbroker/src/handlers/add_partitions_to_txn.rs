@@ -6,7 +6,7 @@
 //! Differs from Apache Kafka: a request of version 4 or later without any transaction is answered; Kafka never does.
 
 use super::Answer;
-use super::transactions::{by_topic, check_id, fenced};
+use super::transactions::{check_id, fenced};
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
 use crate::fault::Part;
@@ -14,7 +14,6 @@ use crate::parked::PartitionName;
 use crate::state::State;
 use crate::state::transactions::{EPOCH_BUMP_FROM, Identity};
 use crate::time::Time;
-use crate::wire::Str;
 use crate::wire::generated::add_partitions_to_txn_request::{AddPartitionsToTxnRequest, AddPartitionsToTxnTransaction};
 use crate::wire::generated::add_partitions_to_txn_response::{
     AddPartitionsToTxnPartitionResult, AddPartitionsToTxnResponse, AddPartitionsToTxnResult,
@@ -68,11 +67,15 @@ fn one_transaction(
         Ok(codes) => codes,
         Err(reject) => vec![fenced(reject.code, from.version, FENCED_FROM); partitions.len()],
     };
-    let rows = partitions.iter().zip(codes).map(|((topic, index), code)| {
-        let row = AddPartitionsToTxnPartitionResult { partition_index: *index, partition_error_code: code.code() };
-        (Str::from(topic.as_str()), row)
+    let mut codes = codes.into_iter();
+    let topics = transaction.topics.iter().map(|topic| {
+        let rows = topic.partitions.iter().zip(&mut codes).map(|(index, code)| AddPartitionsToTxnPartitionResult {
+            partition_index: *index,
+            partition_error_code: code.code(),
+        });
+        AddPartitionsToTxnTopicResult { name: topic.name.clone(), results_by_partition: rows.collect() }
     });
-    by_topic(rows, |name, results_by_partition| AddPartitionsToTxnTopicResult { name, results_by_partition })
+    topics.collect()
 }
 
 /// A code for each partition, or one for all of them.

@@ -207,7 +207,7 @@ fn read(
         Found::Bytes(_) => {
             let max_bytes = usize::try_from(wanted.max_bytes).unwrap_or(0).min(left);
             let slice = log.read(wanted.fetch_offset, upper(fetch, &replica), max_bytes, at_least_one);
-            if fetch.committed_only {
+            if fetch.committed_only && wanted.fetch_offset < upper(fetch, &replica) {
                 row.aborted_transactions = Some(aborted(&replica, wanted.fetch_offset, slice.bytes));
             }
             row.records = Some(slice.chunks.into_iter().collect());

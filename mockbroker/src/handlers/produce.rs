@@ -39,7 +39,9 @@ const ZSTD_FROM: i16 = 7;
 const KEPT_BYTES_MIN: usize = 64 * 1024;
 
 pub(super) fn produce(state: &mut State, now: Time, from: &Caller, request: ProduceRequest) -> Answer {
-    let admitted = transactional_records_need_an_id(&request).and_then(|()| take_part(state, now, from, &request));
+    let admitted = transactional_records_need_an_id(&request)
+        .map_err(Refusal::from)
+        .and_then(|()| take_part(state, now, from, &request));
     let mut refusals = Vec::new();
     let mut waiting_for = Vec::new();
     let mut responses = Vec::with_capacity(request.topic_data.len());
@@ -59,7 +61,7 @@ pub(super) fn produce(state: &mut State, now: Time, from: &Caller, request: Prod
                 .map_err(Refusal::from)
                 .and_then(|name| match &admitted {
                     Ok(outside) => outside.check(&name, index).map(|()| name),
-                    Err(reject) => Err(reject.clone().into()),
+                    Err(refusal) => Err(refusal.clone()),
                 })
                 .and_then(|name| append_one(state, now, from, request.acks, &name, partition, alone));
             rows.push(match appended {
@@ -210,6 +212,7 @@ struct Appended {
 }
 
 /// What a client is told of a refused one.
+#[derive(Clone)]
 pub(super) struct Refusal {
     reject: Reject,
     log_start_offset: i64,

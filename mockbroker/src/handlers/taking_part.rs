@@ -65,12 +65,13 @@ pub(super) fn take_part(
     now: Time,
     from: &Caller,
     request: &ProduceRequest,
-) -> Result<Outside, Reject> {
+) -> Result<Outside, Refusal> {
     let Some(id) = request.transactional_id.as_deref() else { return Ok(Outside::default()) };
     let written = transactional_batches(state, from, request);
     let Some(who) = written.first().map(|(_, batch)| producer_of(batch)) else { return Ok(Outside::default()) };
     if written.iter().any(|(_, batch)| producer_of(batch) != who) {
-        return Err(ErrorCode::InvalidProducerIdMapping.into());
+        let message = "the transactional batches of a request come from more than one producer";
+        return Err(Refusal::explained(Reject::new(ErrorCode::InvalidProducerIdMapping, message)));
     }
     let participation = match from.version {
         IMPLIED_FROM.. => Participation::Implied,

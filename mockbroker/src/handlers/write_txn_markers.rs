@@ -13,6 +13,7 @@ use crate::fault::Part;
 use crate::parked::PartitionName;
 use crate::state::State;
 use crate::state::topics::OFFSETS_TOPIC;
+use crate::state::transactions::Identity;
 use crate::time::Time;
 use crate::wire::Str;
 use crate::wire::generated::write_txn_markers_request::{WritableTxnMarker, WriteTxnMarkersRequest};
@@ -61,6 +62,10 @@ fn write_one(
 ) -> Result<(), Reject> {
     from.check_fault(Part::Partition(&name.0, name.1))?;
     let partition = state.topics.partition(&name.0, name.1)?;
+    if asked.producer_id == Identity::NONE.id || asked.producer_epoch == Identity::NONE.epoch {
+        // Kafka cannot write such a marker and fails over it.
+        return Err(ErrorCode::UnknownServerError.into());
+    }
     if !partition.replicas.contains(&from.node) && name.0 != OFFSETS_TOPIC {
         return Err(ErrorCode::UnknownTopicOrPartition.into());
     }

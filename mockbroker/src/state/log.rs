@@ -173,9 +173,9 @@ impl Log {
             .find_map(|stored| stored.find(self.start_offset, |record_timestamp| record_timestamp >= timestamp))
     }
 
-    /// The first record with the largest timestamp.
+    /// The first record with the largest timestamp; Kafka counts markers of transactions too.
     pub fn find_max_timestamp(&self) -> Option<TimestampedOffset> {
-        let stored = self.batches.iter().filter(|stored| !stored.header.is_control()).reduce(|best, stored| {
+        let stored = self.batches.iter().reduce(|best, stored| {
             if stored.header.max_timestamp > best.header.max_timestamp { stored } else { best }
         })?;
         stored.find(i64::MIN, |timestamp| timestamp == stored.header.max_timestamp)
@@ -240,7 +240,12 @@ impl Log {
     pub fn offset_indexed_after(&self, offset: i64, bytes: usize) -> Option<i64> {
         let target = self.position_at(self.index_of(offset)) + bytes as u64;
         let behind = self.batches.partition_point(|stored| stored.position < target);
-        self.batches.range(behind..).find(|stored| stored.indexed).map(|stored| stored.header.last_offset())
+        let mut entries = self.batches.range(behind..).filter(|stored| stored.indexed);
+        let found = entries.next()?;
+        // Kafka's binary search does not see that the very first entry is the one it looks for.
+        let first = !self.batches.range(..behind).rev().any(|stored| stored.indexed);
+        let found = if first && found.position == target { entries.next()? } else { found };
+        Some(found.header.last_offset())
     }
 
     fn push(&mut self, batch: StoredBatch) {

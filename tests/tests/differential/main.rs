@@ -9,6 +9,7 @@ mod groups;
 mod offsets;
 mod produce;
 mod topics;
+mod transactions;
 mod verbs;
 
 use tests::differential::{Stage, check, known};
@@ -37,6 +38,8 @@ scripts! {
     groups: join_alone, two_eager_members, static_members, group_refusals, heartbeats, leave_group, describe_groups,
         list_groups, delete_groups;
     offsets: commit_and_fetch, commit_refused, fetch_offsets_of_strangers, offset_delete;
+    transactions: transactions_of_older_clients, transactions_of_newer_clients, transactions_refused, transactions_fenced,
+        aborted_transactions, transactional_offsets, list_transactions, hanging_transactions;
 }
 
 #[test]
