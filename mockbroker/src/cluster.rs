@@ -43,6 +43,8 @@ pub struct Cluster {
     ahead: Duration,
     last_connection: u64,
     last_ticket: u64,
+    /// What a refused command found due and could not hand out with its error.
+    undelivered: Vec<Output>,
 }
 
 /// Who is connected to which broker.
@@ -87,6 +89,11 @@ impl Caller {
     pub(crate) fn check_fault(&self, part: Part<'_>) -> Result<(), Reject> {
         self.refusals.check(part)
     }
+
+    /// Whether no fault refuses this part, for handlers that leave it to others to say so.
+    pub(crate) fn is_spared(&self, part: Part<'_>) -> bool {
+        self.refusals.spare(part)
+    }
 }
 
 /// This broker does not run, so nobody can connect to it.
@@ -111,6 +118,7 @@ impl Cluster {
             ahead: Duration::ZERO,
             last_connection: 0,
             last_ticket: 0,
+            undelivered: Vec::new(),
             config: config.clone(),
         })
     }
@@ -149,7 +157,7 @@ impl Cluster {
         if self.journal.is_on() {
             self.journal.note(Arc::clone(&request), frame_bytes);
         }
-        let mut outputs = Vec::new();
+        let mut outputs = std::mem::take(&mut self.undelivered);
         self.replicate(now, &mut outputs);
         self.admit(now, request, &mut outputs);
         self.settle(now, &mut outputs);
@@ -161,7 +169,7 @@ impl Cluster {
     pub fn disconnect(&mut self, now: Time, conn: ConnId) -> Vec<Output> {
         let now = now + self.ahead;
         self.forget(conn);
-        let mut outputs = Vec::new();
+        let mut outputs = std::mem::take(&mut self.undelivered);
         self.settle(now, &mut outputs);
         outputs
     }
@@ -169,7 +177,7 @@ impl Cluster {
     /// Time passed: call this at [`Cluster::next_wake`], or later.
     pub fn wake(&mut self, now: Time) -> Vec<Output> {
         let now = now + self.ahead;
-        let mut outputs = Vec::new();
+        let mut outputs = std::mem::take(&mut self.undelivered);
         self.pass_time(now, &mut outputs);
         self.settle(now, &mut outputs);
         outputs
@@ -185,6 +193,7 @@ impl Cluster {
             self.state.next_producer_cleanup(),
             self.state.next_replication(),
             self.kept_back.next_deadline(),
+            (!self.undelivered.is_empty()).then_some(Time::ZERO + self.ahead),
         ];
         deadlines.into_iter().flatten().min().map(|at| at - self.ahead)
     }
@@ -210,8 +219,14 @@ impl Cluster {
     }
 
     /// The requests that arrived and are still kept, oldest first; see [`ClusterConfig::requests_kept`].
-    pub fn requests<'a>(&'a self, which: &'a Requests) -> impl DoubleEndedIterator<Item = &'a Arc<ReceivedRequest>> {
-        self.journal.iter().filter(|request| which.covers(request, &self.state))
+    pub fn requests<'a>(&'a self, which: &'a Requests) -> impl Iterator<Item = &'a Arc<ReceivedRequest>> {
+        let skip = usize::try_from(which.skip).unwrap_or(usize::MAX);
+        self.journal.iter().filter(|request| which.covers(request, &self.state)).skip(skip)
+    }
+
+    /// The most recent `count` requests, oldest first.
+    pub fn last_requests(&self, count: usize) -> impl Iterator<Item = &Arc<ReceivedRequest>> {
+        self.journal.last(count)
     }
 
     /// How many requests were kept once and are not any more.
@@ -253,6 +268,11 @@ impl Cluster {
         let topics = self.state.groups.offsets(group);
         topics
             .flat_map(|(topic, partitions)| partitions.iter().map(move |(index, committed)| (topic, *index, committed)))
+    }
+
+    /// The partition of the offsets topic a group falls on.
+    pub fn coordinator_partition(&self, group: &str) -> i32 {
+        self.state.coordinator_partition(group)
     }
 
     /// The idempotent producers a partition remembers, by producer id.
@@ -321,7 +341,10 @@ impl Cluster {
                 for refusal in caller.refusals.left_to_do() {
                     let (topic, partition) = (refusal.topic.as_deref(), refusal.partition);
                     let name = refusal.name.as_deref();
-                    put_error(&mut response, caller.version, refusal.code, topic, partition, name, &self.state);
+                    let code = refusal.code;
+                    if put_error(&mut response, caller.version, code, topic, partition, name, &self.state) == 0 {
+                        self.faults.take_back(refusal.fault);
+                    }
                 }
                 self.reply(now, conn, ticket, Some(response), outputs);
             }
@@ -378,7 +401,12 @@ impl Cluster {
 
     /// Lets go of what need not be kept back any longer.
     fn let_go(&mut self, now: Time, over: impl FnMut(Until) -> bool, outputs: &mut Vec<Output>) {
-        for (_, held) in self.kept_back.take(over) {
+        for (ticket, held) in self.kept_back.take(over) {
+            if let Some(node) = self.frozen(&held) {
+                // Its time is up, or its fault released, but the broker does nothing until it goes on.
+                self.kept_back.keep(ticket, Until::Resumed(node), held);
+                continue;
+            }
             match held {
                 Held::Request { request, refusals } => self.execute(now, request, refusals, outputs),
                 Held::Answer { conn, response, frame } if self.connections.contains_key(&conn) => {
@@ -387,6 +415,15 @@ impl Cluster {
                 Held::Answer { .. } => {}
             }
         }
+    }
+
+    /// The broker that has this in hand, if it is paused.
+    fn frozen(&self, held: &Held) -> Option<NodeId> {
+        let node = match held {
+            Held::Request { request, .. } => request.node,
+            Held::Answer { conn, .. } => self.connections.get(conn)?.node,
+        };
+        self.paused.contains(&node).then_some(node)
     }
 
     fn pass_time(&mut self, now: Time, outputs: &mut Vec<Output>) {
@@ -406,11 +443,19 @@ impl Cluster {
     /// The command names what does not exist, or asks for what Kafka would refuse; nothing has changed then.
     pub fn control(&mut self, now: Time, command: Command) -> Result<Vec<Output>, CommandError> {
         let now = now + self.ahead;
-        let mut outputs = Vec::new();
+        let mut outputs = std::mem::take(&mut self.undelivered);
         self.replicate(now, &mut outputs);
-        let now = self.carry_out(now, command, &mut outputs)?;
-        self.settle(now, &mut outputs);
-        Ok(outputs)
+        match self.carry_out(now, command, &mut outputs) {
+            Ok(now) => {
+                self.settle(now, &mut outputs);
+                Ok(outputs)
+            }
+            Err(impossible) => {
+                // Answers that became due meanwhile go out with the next step, which `next_wake` asks for at once.
+                self.undelivered = outputs;
+                Err(impossible)
+            }
+        }
     }
 
     /// Empties the cluster: no topics but those it was configured with, no groups, no faults, no requests. Every
@@ -423,7 +468,8 @@ impl Cluster {
         fresh.ahead = self.ahead;
         fresh.last_connection = self.last_connection;
         fresh.last_ticket = self.last_ticket;
-        let mut outputs = Vec::new();
+        fresh.faults.begin_after(&self.faults);
+        let mut outputs = std::mem::take(&mut self.undelivered);
         for node in self.state.nodes.iter() {
             fresh.state.nodes.advertise(node.id, node.host.clone(), node.port);
             if !node.running {

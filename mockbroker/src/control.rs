@@ -134,8 +134,8 @@ pub enum Command {
         /// How long a fetch takes, there and back.
         delay: Duration,
     },
-    /// Stop a follower from copying: it leaves the in-sync replicas after `replica.lag.time.max.ms` unless nothing new is
-    /// written.
+    /// Stop a follower from copying, until told to resume and even if its broker restarts: it leaves the in-sync replicas
+    /// after `replica.lag.time.max.ms` unless nothing new is written.
     StopCopying {
         /// The topic.
         topic: String,

@@ -122,8 +122,14 @@ impl Journal {
     }
 
     /// Those kept, oldest first.
-    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &Arc<ReceivedRequest>> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<ReceivedRequest>> {
         self.entries.iter().map(|(_, request)| request)
+    }
+
+    /// The most recent ones, oldest first.
+    pub(crate) fn last(&self, count: usize) -> impl Iterator<Item = &Arc<ReceivedRequest>> {
+        let before = self.entries.len().saturating_sub(count);
+        self.entries.range(before..).map(|(_, request)| request)
     }
 
     /// How many were kept once and are not any more.

@@ -1,6 +1,7 @@
 //! What replication keeps, delays and loses, told through `Cluster`: three brokers, one partition.
 
 use bytes::Bytes;
+use proptest::prelude::*;
 use rehearsal_mockbroker::cluster::Cluster;
 use rehearsal_mockbroker::config::{ClusterConfig, TopicConfig};
 use rehearsal_mockbroker::control::{Command, CommandError};
@@ -13,6 +14,9 @@ use rehearsal_mockbroker::view::{PartitionView, ReplicaView};
 use rehearsal_mockbroker::wire::batch::{BatchBuilder, records};
 use rehearsal_mockbroker::wire::generated::fetch_request::{FetchPartition, FetchRequest, FetchTopic};
 use rehearsal_mockbroker::wire::generated::fetch_response::PartitionData;
+use rehearsal_mockbroker::wire::generated::incremental_alter_configs_request::{
+    AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest,
+};
 use rehearsal_mockbroker::wire::generated::list_offsets_request::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
 };
@@ -259,6 +263,20 @@ fn an_election_is_unclean_by_itself_where_the_topic_allows_it() {
 }
 
 #[test]
+fn a_leaderless_partition_is_led_again_some_time_after_its_topic_allows_it() {
+    let mut kafka = Kafka::new();
+    for follower in [TWO, THREE] {
+        kafka.shrink(follower);
+    }
+    kafka.control(Command::Crash(ONE));
+    kafka.allow_unclean_election();
+    assert_eq!(kafka.partition().leader, None);
+    kafka.advance(300_000);
+    assert_eq!(kafka.partition().leader, Some(TWO));
+    assert_eq!(kafka.cluster.next_wake(), None);
+}
+
+#[test]
 fn a_replica_nobody_followed_brings_its_records_back() {
     let mut kafka = Kafka::new();
     for follower in [TWO, THREE] {
@@ -400,6 +418,18 @@ fn a_follower_serves_only_what_it_knows_to_be_committed() {
 }
 
 #[test]
+fn a_consumer_that_waits_at_a_follower_is_served_with_its_next_fetch() {
+    let mut kafka = Kafka::slow(50);
+    let reader = kafka.connect(TWO);
+    assert!(kafka.fetch(reader, waiting(0, 30_000)).is_none());
+    kafka.produce(LEADER, "a").now().expect("stored");
+    kafka.advance(99);
+    assert!(kafka.take_fetched(reader).is_none());
+    kafka.advance(1);
+    assert_eq!(values(&kafka.take_fetched(reader).expect("known to be committed")), ["a"]);
+}
+
+#[test]
 fn a_new_leader_does_not_say_where_the_log_ends_before_it_knows() {
     let mut kafka = Kafka::slow(100);
     kafka.produce(LEADER, "a").now().expect("stored");
@@ -408,6 +438,26 @@ fn a_new_leader_does_not_say_where_the_log_ends_before_it_knows() {
     assert_eq!(kafka.latest(), Err(ErrorCode::OffsetNotAvailable));
     kafka.advance(100);
     assert_eq!(kafka.latest(), Ok(1));
+}
+
+#[test]
+fn a_crashed_broker_knows_the_high_watermark_it_wrote_down_last() {
+    let mut kafka = Kafka::with(&[("min.insync.replicas", "2")], |_| {});
+    kafka.produce(ALL, "a").now().expect("stored");
+    kafka.advance(5_000);
+    kafka.produce(ALL, "b").now().expect("stored");
+    for broker in [ONE, TWO, THREE] {
+        kafka.control(Command::Crash(broker));
+    }
+    assert_eq!(kafka.replica(THREE).log_end_offset, 2);
+    kafka.stop_copying(TWO);
+    kafka.control(Command::Start(THREE));
+    assert_eq!(kafka.partition().leader, None, "another is eligible, and may have what this one lost");
+    kafka.control(Command::Start(TWO));
+    assert_eq!(kafka.partition().leader, Some(THREE), "neither is trusted, so the last one known to lead does");
+    assert_eq!(kafka.read_all(), ["a"], "alone it commits nothing");
+    kafka.resume_copying(TWO);
+    assert_eq!(kafka.read_all(), ["a", "b"]);
 }
 
 /// KIP-101's story: the leader moves while followers do not know yet what is committed, and then the new one dies.
@@ -474,6 +524,170 @@ fn a_lone_replica_leaves_its_partition_leaderless_until_it_returns() {
     kafka.control(Command::Start(ONE));
     assert_eq!((kafka.partition().leader, kafka.partition().isr), (Some(ONE), vec![ONE]));
     assert_eq!(kafka.stored(), ["a"]);
+}
+
+#[test]
+fn a_follower_slower_than_the_lag_it_may_have_does_not_join() {
+    let mut kafka = Kafka::with(&[("min.insync.replicas", "3")], |_| {});
+    kafka.stop_copying(THREE);
+    kafka.produce(LEADER, "a").now().expect("stored");
+    kafka.advance(31_000);
+    assert_eq!(kafka.partition().isr, [ONE, TWO]);
+    kafka.control(Command::SetFollowerDelay { node: THREE, delay: Duration::from_secs(40) });
+    kafka.resume_copying(THREE);
+    kafka.advance(20_000);
+    kafka.produce(LEADER, "b").now().expect("stored");
+    kafka.advance(20_000);
+    assert_eq!((kafka.replica(THREE).log_end_offset, kafka.partition().isr.len()), (1, 2));
+    kafka.advance(40_000);
+    assert_eq!(kafka.partition().isr, [ONE, TWO, THREE], "it has everything");
+}
+
+// ---- whatever happens ----
+
+/// What a hostile week does to a cluster. Brokers and values are small numbers, delays milliseconds.
+#[derive(Debug, Clone)]
+enum Blow {
+    Produce(bool),
+    Pass(i32),
+    Crash(i32),
+    Stop(i32),
+    Start(i32),
+    Delay(i32, u64),
+    Copying(i32, bool),
+    Shrink(i32),
+    Expand(i32),
+    Move(i32),
+    PowerLoss(i32),
+    Flush(i32),
+    ElectUnclean,
+}
+
+fn blows(harsh: bool) -> impl Strategy<Value = Vec<Blow>> {
+    let broker = || 1..=3_i32;
+    let fair = prop_oneof![
+        6 => any::<bool>().prop_map(Blow::Produce),
+        4 => (1..400_i32).prop_map(Blow::Pass),
+        1 => (30_000..40_000_i32).prop_map(Blow::Pass),
+        2 => broker().prop_map(Blow::Crash),
+        1 => broker().prop_map(Blow::Stop),
+        3 => broker().prop_map(Blow::Start),
+        1 => (broker(), 0..300_u64).prop_map(|(node, ms)| Blow::Delay(node, ms)),
+        2 => (broker(), any::<bool>()).prop_map(|(node, on)| Blow::Copying(node, on)),
+        1 => broker().prop_map(Blow::Shrink),
+        1 => broker().prop_map(Blow::Expand),
+        2 => broker().prop_map(Blow::Move),
+    ];
+    let unfair =
+        prop_oneof![broker().prop_map(Blow::PowerLoss), broker().prop_map(Blow::Flush), Just(Blow::ElectUnclean),];
+    let blow = if harsh { prop_oneof![4 => fair, 1 => unfair].boxed() } else { fair.boxed() };
+    proptest::collection::vec(blow, 1..60)
+}
+
+impl Kafka {
+    /// Deals one blow; what cannot be done is not. Returns the value that was produced, if one was.
+    fn suffer(&mut self, blow: &Blow, value: &str) {
+        let (topic, partition) = (TOPIC.to_owned(), 0);
+        let command = match *blow {
+            Blow::Produce(careful) => {
+                if self.partition().leader.is_some_and(|leader| self.runs(leader)) {
+                    self.produce(if careful { ALL } else { LEADER }, value);
+                }
+                return;
+            }
+            Blow::Pass(ms) => return self.advance(ms),
+            Blow::Crash(node) => Command::Crash(NodeId(node)),
+            Blow::Stop(node) => Command::Stop(NodeId(node)),
+            Blow::Start(node) => Command::Start(NodeId(node)),
+            Blow::Delay(node, ms) => Command::SetFollowerDelay { node: NodeId(node), delay: Duration::from_millis(ms) },
+            Blow::Copying(node, true) => Command::ResumeCopying { topic, partition, node: NodeId(node) },
+            Blow::Copying(node, false) => Command::StopCopying { topic, partition, node: NodeId(node) },
+            Blow::Shrink(node) => Command::ShrinkIsr { topic, partition, node: NodeId(node) },
+            Blow::Expand(node) => Command::ExpandIsr { topic, partition, node: NodeId(node) },
+            Blow::Move(node) => Command::MoveLeader { topic, partition, to: NodeId(node) },
+            Blow::PowerLoss(node) => Command::PowerLoss(NodeId(node)),
+            Blow::Flush(node) => Command::Flush(NodeId(node)),
+            Blow::ElectUnclean => Command::ElectUnclean { topic, partition },
+        };
+        let _impossible = self.try_control(command);
+    }
+
+    fn runs(&self, node: NodeId) -> bool {
+        self.cluster.view().brokers.iter().any(|broker| broker.id == node && broker.running)
+    }
+
+    /// Starts and resumes everything and gives it time.
+    fn recover(&mut self) {
+        for broker in 1..=3 {
+            for blow in [Blow::Start(broker), Blow::Copying(broker, true), Blow::Expand(broker), Blow::Delay(broker, 1)]
+            {
+                self.suffer(&blow, "");
+            }
+        }
+        self.advance(60_000);
+    }
+
+    /// The values whose producers were told, with `acks=-1`, that all is well.
+    fn acknowledged(&mut self, sent: &[(ConnId, String)]) -> Vec<String> {
+        let told = |conn: ConnId| {
+            self.answers.iter().any(|(to, answer)| {
+                let Response::Produce(produced) = answer else { return false };
+                *to == conn && produced.responses[0].partition_responses[0].error_code == 0
+            })
+        };
+        sent.iter().filter(|(conn, _)| told(*conn)).map(|(_, value)| value.clone()).collect()
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_was_acknowledged_by_all_survives_all_that_is_fair(
+        blows in blows(false),
+        failover_ms in prop_oneof![Just(0_u64), 1..500_u64],
+        min_isr in 1..=3_i32,
+    ) {
+        let mut kafka = Kafka::with(&[("min.insync.replicas", &min_isr.to_string())], |config| {
+            config.failover_delay = Duration::from_millis(failover_ms);
+        });
+        let mut sent = Vec::new();
+        for (turn, blow) in blows.iter().enumerate() {
+            let value = turn.to_string();
+            let before = kafka.producer;
+            kafka.suffer(blow, &value);
+            if matches!(blow, Blow::Produce(true)) && kafka.producer != before {
+                sent.push((kafka.producer, value));
+            }
+        }
+        kafka.recover();
+        let stored = kafka.stored();
+        for value in kafka.acknowledged(&sent) {
+            prop_assert!(stored.contains(&value), "{value} was acknowledged and is not in {stored:?}");
+        }
+    }
+
+    #[test]
+    fn replicas_agree_in_the_end(blows in blows(true), eligible_leader_replicas: bool, truncate: bool) {
+        let mut kafka = Kafka::with(&[("min.insync.replicas", "2")], |config| {
+            config.eligible_leader_replicas = eligible_leader_replicas;
+            config.truncate_to_high_watermark = truncate;
+        });
+        for (turn, blow) in blows.iter().enumerate() {
+            kafka.suffer(blow, &turn.to_string());
+        }
+        kafka.recover();
+        if kafka.partition().leader.is_none() {
+            kafka.control(Command::ElectUnclean { topic: TOPIC.into(), partition: 0 });
+            kafka.advance(1_000);
+        }
+        let partition = kafka.partition();
+        prop_assert_eq!(partition.isr.len(), 3);
+        prop_assert_eq!(partition.high_watermark, partition.log_end_offset);
+        for replica in &partition.replica_logs {
+            prop_assert_eq!(replica.log_end_offset, partition.log_end_offset);
+            prop_assert_eq!(replica.diverges_at, None);
+        }
+        prop_assert_eq!(kafka.cluster.next_wake(), None);
+    }
 }
 
 // ---- the harness ----
@@ -645,6 +859,18 @@ impl Kafka {
     fn stored(&self) -> Vec<String> {
         let batches = self.cluster.stored_batches(TOPIC, 0).expect("the partition");
         batches.iter().flat_map(values_of).collect()
+    }
+
+    fn allow_unclean_election(&mut self) {
+        let name = Str::from("unclean.leader.election.enable");
+        let config = AlterableConfig { name, value: Some(Str::from("true")), ..Default::default() };
+        let resource =
+            AlterConfigsResource { resource_type: 2, resource_name: Str::from(TOPIC), configs: vec![config] };
+        let conn = self.connect(TWO);
+        match self.ask(conn, 1, IncrementalAlterConfigsRequest { resources: vec![resource], ..Default::default() }) {
+            Some(Response::IncrementalAlterConfigs(altered)) => assert_eq!(altered.responses[0].error_code, 0),
+            other => panic!("not an answer to IncrementalAlterConfigs: {other:?}"),
+        }
     }
 
     fn latest(&mut self) -> Result<i64, ErrorCode> {

@@ -1,12 +1,34 @@
 //! The simulator: real, unmodified Kafka programs in virtual time over a simulated network, against the stand-in
 //! broker's state machine. Same seed, same run, to the byte.
 //!
-//! **There is no simulator here yet**, only its place: this crate depends on nothing and exports nothing. Its parts will be
+//! A run has four stages, and each hands plain data to the next:
 //!
-//! - `world`, `node`, `link`, `clock`: what exists, and when things happen
-//! - `plan`, `workload`, `faults`, `swarm`: everything decided from the seed before the run
-//! - `history`, `checkers`, `runner`, `shrink`: judging a run, and making a failing one small
-//! - `report`: the terminal, one HTML page, a trace, JUnit
-//! - `scenarios`: the named failures, one file each, vulnerable and safe side
+//! 1. **Decide.** [`swarm`] draws a [`plan`] from a seed: every record and every fault, before anything happens.
+//! 2. **Run.** Somebody carries it out and records a [`history`].
+//! 3. **Judge.** The [`checkers`], one a promise, look for a counter-example in the history; [`liveness`] says who is
+//!    stuck on what when the run does not come to rest.
+//! 4. **Tell.** [`shrink`] makes the plan of a failing run small; [`report`] tells a human what happened, a browser, a
+//!    trace viewer and a CI; [`coverage`] says what has been tried and when to stop.
 //!
-//! and below them `rehearsal-sim-kernel`, the simulated operating system.
+//! Deciding, judging and telling is pure: no clock, no thread, no socket, and no chance but what comes from a seed.
+//! Running stands on `rehearsal-sim-kernel`, the simulated operating system, and is there on x86-64 Linux with glibc:
+//! [`check`] is the entry point of a `#[test]`, [`world`] what exists, [`runner`] a forked child for each seed.
+
+pub mod chance;
+#[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
+pub mod check;
+pub mod checkers;
+pub mod coverage;
+pub mod history;
+#[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
+mod host;
+pub mod liveness;
+pub mod name;
+pub mod plan;
+pub mod report;
+#[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
+pub mod runner;
+pub mod shrink;
+pub mod swarm;
+#[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
+pub mod world;

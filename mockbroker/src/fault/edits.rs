@@ -70,9 +70,16 @@ pub(super) fn check_lie(lie: &Lie, state: &State) -> Option<&'static str> {
         Lie::Stale => None,
         Lie::NoTopic(topic) => topic_missing(topic),
         Lie::Partitions { topic, count } => {
-            topic_missing(topic).or((*count < 0).then_some("a topic has no negative number of partitions"))
+            let there = state.topics.get(topic).map_or(usize::MAX, |topic| topic.partitions.len());
+            let fewer = usize::try_from(*count).is_ok_and(|count| count < there);
+            topic_missing(topic).or((!fewer).then_some("the number told must be from 0 to one less than there are"))
         }
-        Lie::Leader { topic, leader, .. } => topic_missing(topic).or(node_missing(*leader)),
+        Lie::Leader { topic, partition, leader } => {
+            let partition_missing = state.topics.get(topic).is_some_and(|topic| topic.partition(*partition).is_none());
+            topic_missing(topic)
+                .or(partition_missing.then_some("the topic has no such partition"))
+                .or(node_missing(*leader))
+        }
         Lie::NoBroker(node) | Lie::Controller(node) => node_missing(*node),
     }
 }
@@ -219,12 +226,11 @@ pub(crate) fn is_of_fetch_session(code: ErrorCode) -> bool {
     )
 }
 
-/// Sets `throttle_time_ms`; says whether this version has it.
-pub(super) fn throttle(response: &mut Response, version: i16, by: Duration) -> bool {
+/// Sets `throttle_time_ms` where this version has it.
+pub(super) fn throttle(response: &mut Response, version: i16, by: Duration) {
     struct Setter {
         ms: i32,
         here: bool,
-        done: bool,
     }
     impl VisitorMut for Setter {
         fn field(&mut self, name: &'static str) {
@@ -234,14 +240,11 @@ pub(super) fn throttle(response: &mut Response, version: i16, by: Duration) -> b
         fn scalar(&mut self, value: ScalarMut<'_>) {
             if let (true, ScalarMut::I32(field)) = (std::mem::take(&mut self.here), value) {
                 *field = self.ms;
-                self.done = true;
             }
         }
     }
     let ms = i32::try_from(by.as_millis()).unwrap_or(i32::MAX);
-    let mut setter = Setter { ms, here: false, done: false };
-    response.walk_mut(version, &mut setter);
-    setter.done
+    response.walk_mut(version, &mut Setter { ms, here: false });
 }
 
 /// Spoils the first batch of a fetch, of the named partition if there is one; says whether there was one.

@@ -13,8 +13,9 @@
 //! ```
 //!
 //! [`Cluster::plan`](crate::cluster::Cluster::plan) takes it, counts its hits, and refuses what can never happen. Faults
-//! that match the same request all apply, in the order in which they were planned; of several that keep an answer back
-//! for good the first wins.
+//! that match the same request all apply, in the order in which they were planned. Where only one can, the first does
+//! and the others wait for the next request: of several errors for the same part, and of several that keep a request or
+//! an answer back for good. So `error(A)` and then `error(B)` are heard one after the other.
 //!
 //! What happens to brokers, leaders, groups and topics rather than to requests is a
 //! [`Command`](crate::control::Command).
@@ -147,6 +148,7 @@ impl fmt::Display for When {
 impl fmt::Display for Effect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Refuse(ErrorCode::None) => f.write_str("acknowledged without effect"),
             Self::Refuse(code) => write!(f, "{code} instead"),
             Self::Misreport(code) => write!(f, "{code} told after it took effect"),
             Self::Delay(when, by) => write!(f, "delayed {by:?} {when}"),
@@ -288,43 +290,54 @@ pub(crate) enum Part<'a> {
 /// The errors planned for one request, for the handler to put where they belong.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Refusals {
-    pub(crate) list: Vec<Refusal>,
-    consulted: Cell<bool>,
+    list: Vec<Refusal>,
 }
 
 #[derive(Debug, Clone)]
 pub(crate) struct Refusal {
+    pub(crate) fault: FaultId,
     pub(crate) code: ErrorCode,
     pub(crate) topic: Option<String>,
     pub(crate) partition: Option<i32>,
     /// Of several things the request names, this one is meant.
     pub(crate) name: Option<String>,
+    /// The handler has put it into its answer, or another in its place.
+    pub(crate) told: Cell<bool>,
 }
 
 impl Refusals {
     pub(crate) fn new(list: Vec<Refusal>) -> Self {
-        Self { list, consulted: Cell::new(false) }
+        Self { list }
     }
 
     /// Whether a planned fault refuses this part of the request. A handler that changes something asks before it does;
     /// one that only reads need not, see [`Refusals::left_to_do`].
     pub(crate) fn check(&self, part: Part<'_>) -> Result<(), Reject> {
-        match self.list.iter().find(|refusal| refusal.covers(part)) {
-            None => Ok(()),
-            Some(refusal) => {
-                self.consulted.set(true);
-                Err(Reject::new(refusal.code, "a planned fault"))
-            }
-        }
+        let mut covering =
+            self.list.iter().filter(|refusal| refusal.covers(part)).inspect(|refusal| refusal.told.set(true));
+        let Some(first) = covering.next() else { return Ok(()) };
+        covering.for_each(drop);
+        Err(Reject::new(first.code, "a planned fault"))
+    }
+
+    /// Whether no planned fault refuses this part of the request, for a handler that leaves the error to others and only
+    /// must not do what it would.
+    pub(crate) fn spare(&self, part: Part<'_>) -> bool {
+        !self.list.iter().any(|refusal| refusal.covers(part))
     }
 
     /// The errors the handler did not ask for: they are put into its finished answer.
-    pub(crate) fn left_to_do(&self) -> &[Refusal] {
-        if self.consulted.get() { &[] } else { &self.list }
+    pub(crate) fn left_to_do(&self) -> impl Iterator<Item = &Refusal> {
+        self.list.iter().filter(|refusal| !refusal.told.get())
     }
 }
 
 impl Refusal {
+    /// Whether both are for the same part, so that a client could hear of one only.
+    pub(crate) fn is_beside(&self, other: &Self) -> bool {
+        (&self.topic, self.partition, &self.name) == (&other.topic, other.partition, &other.name)
+    }
+
     fn covers(&self, part: Part<'_>) -> bool {
         match (self.topic.as_deref(), self.partition, part) {
             (None, None, Part::FetchSession) => is_of_fetch_session(self.code),

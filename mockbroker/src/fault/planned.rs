@@ -10,6 +10,7 @@ use crate::state::State;
 use crate::wire::{ApiKey, Response};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -142,12 +143,20 @@ impl Faults {
                 continue;
             }
             match &fault.effect {
-                Effect::Refuse(code) => refusals.push(Refusal {
-                    code: *code,
-                    topic: fault.which.topic.clone(),
-                    partition: fault.which.partition,
-                    name: fault.which.name.clone().filter(|_| names::may_name_several(request.api())),
-                }),
+                Effect::Refuse(code) => {
+                    let refusal = Refusal {
+                        fault: *id,
+                        code: *code,
+                        topic: fault.which.topic.clone(),
+                        partition: fault.which.partition,
+                        name: fault.which.name.clone().filter(|_| names::may_name_several(request.api())),
+                        told: Cell::new(false),
+                    };
+                    if is_lost(arrival) || refusals.iter().any(|other: &Refusal| other.is_beside(&refusal)) {
+                        continue;
+                    }
+                    refusals.push(refusal);
+                }
                 Effect::Delay(When::Before, by) => match &mut arrival {
                     Arrival::Proceeds => arrival = Arrival::Waits(*by),
                     Arrival::Waits(already) => *already += *by,
@@ -168,6 +177,18 @@ impl Faults {
             planned.hits += 1;
         }
         Verdict { arrival, refusals: Refusals::new(refusals), later }
+    }
+
+    /// Takes a hit back: the answer had no place for what was to happen.
+    pub(crate) fn take_back(&mut self, id: FaultId) {
+        if let Some(planned) = self.planned.get_mut(&id) {
+            planned.hits = planned.hits.saturating_sub(1);
+        }
+    }
+
+    /// Plans nothing any more; ids are not given out again, so that who holds an old one cannot mistake it.
+    pub(crate) fn begin_after(&mut self, earlier: &Self) {
+        self.last_id = earlier.last_id;
     }
 
     /// Decides about an answer and changes it as planned.
@@ -197,7 +218,9 @@ impl Faults {
                 }
                 (Effect::Throttle(by), Some(response)) => {
                     leaving.mute = leaving.mute.max(*by);
-                    edits::throttle(response, version, *by)
+                    // Versions without the field are slowed down all the same.
+                    edits::throttle(response, version, *by);
+                    true
                 }
                 (Effect::Misreport(code), Some(response)) => {
                     edits::misreport(response, version, &planned.fault.which, *code, state)
@@ -243,6 +266,11 @@ fn arrival_open(arrival: Arrival) -> bool {
     matches!(arrival, Arrival::Proceeds | Arrival::Waits(_))
 }
 
+/// Whether the request never gets as far as an answer.
+fn is_lost(arrival: Arrival) -> bool {
+    matches!(arrival, Arrival::Disconnects | Arrival::Ignored)
+}
+
 /// Whether it can ever happen.
 fn check(fault: &Fault, state: &State) -> Result<(), ImpossibleFault> {
     let words = || fault.to_string();
@@ -256,7 +284,11 @@ fn check(fault: &Fault, state: &State) -> Result<(), ImpossibleFault> {
         return Err(ImpossibleFault::Range { fault: words(), why });
     }
     match (&fault.effect, fault.which.api) {
-        (Effect::Refuse(ErrorCode::None) | Effect::Misreport(ErrorCode::None), _) => senseless("NONE is not an error"),
+        (Effect::Refuse(ErrorCode::None), Some(ApiKey::Produce | ApiKey::OffsetCommit)) => Ok(()),
+        (Effect::Refuse(ErrorCode::None), _) => {
+            senseless("only Produce and OffsetCommit can be acknowledged without effect, and NONE is no error")
+        }
+        (Effect::Misreport(ErrorCode::None), _) => senseless("NONE is no error"),
         (Effect::CorruptBatch, Some(api)) if api != ApiKey::Fetch => {
             senseless("only an answer to Fetch carries batches")
         }

@@ -26,7 +26,7 @@ pub struct Requests {
     pub(super) partition: Option<i32>,
     pub(super) name: Option<String>,
     pub(super) predicate: Option<Predicate>,
-    pub(super) skip: u64,
+    pub(crate) skip: u64,
 }
 
 impl Requests {
@@ -104,6 +104,12 @@ impl Requests {
     /// The request takes effect, and the client is told this error all the same: a retry does it twice.
     pub fn error_after_effect(self, code: ErrorCode) -> Fault {
         self.suffers(Effect::Misreport(code))
+    }
+
+    /// The request does nothing, and is answered as if it had: an acknowledged write that is nowhere, a commit that a
+    /// failing coordinator never had on disk. For Produce and OffsetCommit.
+    pub fn acknowledge_without_effect(self) -> Fault {
+        self.suffers(Effect::Refuse(ErrorCode::None))
     }
 
     /// The request waits so long before the broker looks at it. It takes effect then even if its connection is gone,

@@ -6,6 +6,7 @@ use crate::fault::Part;
 use crate::state::State;
 use crate::state::configs::{Admitted, Configs, Resource};
 use crate::state::topics;
+use crate::time::Time;
 use crate::wire::Str;
 use std::collections::BTreeMap;
 
@@ -63,6 +64,7 @@ pub(super) type Named = (i8, Str);
 /// that no change sees another.
 pub(super) fn alter_each<C>(
     state: &mut State,
+    now: Time,
     from: &Caller,
     resources: Vec<(Named, C)>,
     validate_only: bool,
@@ -91,7 +93,7 @@ pub(super) fn alter_each<C>(
         (named, outcome)
     });
     let made = made.collect();
-    state.configs_changed();
+    state.configs_changed(now);
     made
 }
 

@@ -90,7 +90,7 @@ pub(super) fn produce(state: &mut State, now: Time, from: &Caller, request: Prod
     }
     if request.acks == 0 {
         // A client that wants no answers learns of a failure only by losing its connection.
-        return match refusals.first() {
+        return match refusals.iter().find(|reject| reject.code != ErrorCode::None) {
             None => Answer::Nothing,
             Some(reject) => {
                 Answer::Close(format!("produce with acks=0 from client '{}' failed: {reject}", from.client_id))

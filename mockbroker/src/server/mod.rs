@@ -19,7 +19,7 @@ use crate::view::View;
 use listeners::Listeners;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use tokio::sync::oneshot;
 
@@ -150,7 +150,9 @@ impl Server {
     /// # Errors
     /// The command is impossible; nothing has changed.
     pub fn control(&self, command: Command) -> Result<(), CommandError> {
-        self.listen_as_told(self.shared.control(command)?);
+        // Taken first, so that of two commands given at once the sockets follow the one that came last.
+        let mut listeners = self.listeners();
+        listen_as_told(&mut listeners, self.shared.control(command)?);
         Ok(())
     }
 
@@ -159,7 +161,8 @@ impl Server {
     /// # Errors
     /// As when it was started.
     pub fn reset(&self) -> Result<(), ConfigError> {
-        self.listen_as_told(self.shared.reset()?);
+        let mut listeners = self.listeners();
+        listen_as_told(&mut listeners, self.shared.reset()?);
         Ok(())
     }
 
@@ -167,15 +170,8 @@ impl Server {
         &self.shared
     }
 
-    fn listen_as_told(&self, outputs: Vec<Output>) {
-        for output in outputs {
-            let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
-            match output {
-                Output::StopListening(node) => listeners.close(node),
-                Output::Listen(node) => listeners.reopen(node),
-                Output::Reply { .. } | Output::Close { .. } => unreachable!("the shared state delivers these itself"),
-            }
-        }
+    fn listeners(&self) -> MutexGuard<'_, Listeners> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the cluster looks like now.
@@ -195,6 +191,16 @@ impl Drop for Server {
         if let Some(thread) = self.thread.take() {
             // The thread only ever waits for the sender just dropped, so this takes microseconds.
             let _ = thread.join();
+        }
+    }
+}
+
+fn listen_as_told(listeners: &mut Listeners, outputs: Vec<Output>) {
+    for output in outputs {
+        match output {
+            Output::StopListening(node) => listeners.close(node),
+            Output::Listen(node) => listeners.reopen(node),
+            Output::Reply { .. } | Output::Close { .. } => unreachable!("the shared state delivers these itself"),
         }
     }
 }

@@ -30,6 +30,8 @@ struct Core {
     watchers: Vec<Box<dyn Watcher>>,
     /// When the keeper of time will wake; it is told when something becomes due before.
     armed: Option<Time>,
+    /// Nobody keeps the time any more, so nobody may wait.
+    stopped: bool,
 }
 
 /// What the cluster has for a connection. At most one request is in hand, so a mailbox holds few of them.
@@ -51,8 +53,13 @@ pub(crate) trait Watcher: Send + std::fmt::Debug {
 
 impl Shared {
     pub(crate) fn new(config: &ClusterConfig, clock: Clock) -> Result<Self, ConfigError> {
-        let core =
-            Core { cluster: Cluster::new(config)?, mailboxes: BTreeMap::new(), watchers: Vec::new(), armed: None };
+        let core = Core {
+            cluster: Cluster::new(config)?,
+            mailboxes: BTreeMap::new(),
+            watchers: Vec::new(),
+            armed: None,
+            stopped: false,
+        };
         Ok(Self { core: Mutex::new(core), clock, earlier: Notify::new() })
     }
 
@@ -62,6 +69,9 @@ impl Shared {
         client_host: String,
     ) -> Result<(ConnId, UnboundedReceiver<Delivery>, usize), Refused> {
         let mut core = self.lock();
+        if core.stopped {
+            return Err(Refused(node));
+        }
         let conn = core.cluster.connect(node, client_host)?;
         let (sender, mailbox) = unbounded_channel();
         core.mailboxes.insert(conn, sender);
@@ -104,6 +114,14 @@ impl Shared {
 
     pub(crate) fn now(&self) -> Time {
         self.clock.now()
+    }
+
+    /// The cluster is over: whoever waits hears so, connections end, whoever still holds a part of it.
+    pub(crate) fn stop(&self) {
+        let mut core = self.lock();
+        core.watchers.clear();
+        core.mailboxes.clear();
+        core.stopped = true;
     }
 
     /// Wakes the cluster whenever something is due; never returns.

@@ -11,6 +11,7 @@ use crate::parked::PartitionName;
 use crate::time::{Time, millis};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+use tracing::debug;
 
 /// Who vanished, and when something is copied.
 #[derive(Debug, Default)]
@@ -21,6 +22,8 @@ pub(super) struct Replication {
     fencings: BTreeSet<(Time, NodeId)>,
     /// Brokers that stopped without saying so, until they start again.
     unclean: BTreeSet<NodeId>,
+    /// When the controller looks next for partitions without a leader that may elect anybody.
+    unclean_election_at: Option<Time>,
     /// When brokers look next for logs to flush.
     flush_at: Option<Time>,
     failover_delay: Duration,
@@ -42,40 +45,31 @@ impl Replication {
 impl State {
     /// Lets happen what is due by `now`, in the order of time.
     pub(crate) fn replicate(&mut self, now: Time) {
-        loop {
-            let fencing = self.replication.fencings.first().copied().filter(|(at, _)| *at <= now);
-            let copying = self.replication.due.first().map(|(at, _)| *at).filter(|at| *at <= now);
-            let flush = self.replication.flush_at.filter(|at| *at <= now);
-            if let Some(at) = flush
-                && copying.is_none_or(|copying| at <= copying)
-                && fencing.is_none_or(|(fencing, _)| at <= fencing)
-            {
+        while let Some(at) = self.next_replication().filter(|at| *at <= now) {
+            if self.replication.fencings.first().is_some_and(|(due, _)| *due == at) {
+                let fenced = self.replication.fencings.pop_first();
+                fenced.into_iter().for_each(|(_, node)| self.fence(at, node));
+            } else if self.replication.unclean_election_at == Some(at) {
+                self.replication.unclean_election_at = None;
+                self.elect_where_anybody_may(at);
+            } else if self.replication.flush_at == Some(at) {
                 self.flush_older(at);
-                continue;
-            }
-            match (fencing, copying) {
-                (Some((at, node)), copying) if copying.is_none_or(|copying| at <= copying) => {
-                    self.replication.fencings.pop_first();
-                    self.fence(at, node);
+            } else if let Some((_, (topic, index))) = self.replication.due.pop_first() {
+                if let Some(partition) = self.topics.get_mut(&topic).and_then(|topic| topic.partition_mut(index)) {
+                    // An entry of a deleted topic of this name means nothing to its successor.
+                    partition.scheduled = partition.scheduled.filter(|scheduled| *scheduled != at);
                 }
-                (_, Some(_)) => {
-                    let Some((at, (topic, index))) = self.replication.due.pop_first() else { return };
-                    if let Some(partition) = self.topics.get_mut(&topic).and_then(|topic| topic.partition_mut(index)) {
-                        // An entry of a deleted topic of this name means nothing to its successor.
-                        partition.scheduled = partition.scheduled.filter(|scheduled| *scheduled != at);
-                    }
-                    self.tend(at, &topic, index);
-                }
-                _ => return,
+                self.tend(at, &topic, index);
             }
         }
     }
 
     /// When something happens by itself.
     pub(crate) fn next_replication(&self) -> Option<Time> {
-        let copying = self.replication.due.first().map(|(at, _)| *at);
-        let fencing = self.replication.fencings.first().map(|(at, _)| *at);
-        copying.into_iter().chain(fencing).chain(self.replication.flush_at).min()
+        let Replication { due, fencings, flush_at, unclean_election_at, .. } = &self.replication;
+        let copying = due.first().map(|(at, _)| *at);
+        let fencing = fencings.first().map(|(at, _)| *at);
+        [copying, fencing, *flush_at, *unclean_election_at].into_iter().flatten().min()
     }
 
     /// Notes that the leader appended what lies behind `end_before`.
@@ -121,6 +115,7 @@ impl State {
             min_insync_replicas: settings.min_insync_replicas,
             lag_time_max: millis(self.configs.broker_settings().replica_lag_time_max_ms),
             flush_messages: settings.flush_messages,
+            checkpoint_interval: millis(self.configs.broker_settings().replica_high_watermark_checkpoint_interval_ms),
             unclean_leader_election: settings.unclean_leader_election,
             eligible_leader_replicas: self.replication.eligible_leader_replicas,
             truncate_to_high_watermark: self.replication.truncate_to_high_watermark,
@@ -157,8 +152,8 @@ impl State {
 
     // ---- brokers ----
 
-    /// A broker's process dies. Its records stay in the page cache, so it has them when it comes back; the controller
-    /// notices after the failover delay. With `power` gone it loses what it had not flushed. False when it does not run.
+    /// A broker's process dies. Its records stay in the page cache, so it has them when it comes back, and knows the high
+    /// watermark it wrote down last; the controller notices after the failover delay. With `power` gone it loses what it had not flushed. False when it does not run.
     pub(crate) fn crash(&mut self, now: Time, node: NodeId, power: bool) -> bool {
         if !self.nodes.set_running(node, false) {
             return false;
@@ -168,6 +163,7 @@ impl State {
         self.with_coordinators(now, |state| {
             state.at_partitions_of(node, |partition, rules| {
                 partition.set_up(node, false);
+                partition.fall_back_to_checkpoint(now, node, rules);
                 if power {
                     partition.lose_unflushed(node);
                 }
@@ -340,6 +336,33 @@ impl State {
             });
         });
         if elected { Ok(()) } else { Err(ErrorCode::EligibleLeadersNotAvailable) }
+    }
+
+    /// Once a topic allows unclean elections, the controller looks after its leaderless partitions when it next looks,
+    /// every `unclean.leader.election.interval.ms` (`maybeElectUncleanLeaders`). Whoever becomes leaderless later is seen
+    /// to at once.
+    pub(super) fn watch_leaderless(&mut self, now: Time) {
+        if self.replication.unclean_election_at.is_none() && !self.leaderless_where_anybody_may().is_empty() {
+            let interval_ms = self.configs.broker_settings().unclean_leader_election_interval_ms;
+            self.replication.unclean_election_at = Some(now + millis(interval_ms));
+        }
+    }
+
+    fn leaderless_where_anybody_may(&self) -> Vec<PartitionName> {
+        let topics = self.topics.iter().filter(|topic| topic.settings.unclean_leader_election);
+        let leaderless = topics.flat_map(|topic| {
+            let partitions = topic.partitions.iter().enumerate().filter(|(_, partition)| partition.leader.is_none());
+            partitions.map(|(index, _)| (topic.name.clone(), index as i32))
+        });
+        leaderless.collect()
+    }
+
+    fn elect_where_anybody_may(&mut self, at: Time) {
+        for (topic, index) in self.leaderless_where_anybody_may() {
+            if let Err(code) = self.elect_unclean(at, &topic, index) {
+                debug!(topic, index, code = code.name(), "nobody can lead this partition");
+            }
+        }
     }
 
     /// Stops or resumes the copying of a follower.

@@ -199,13 +199,14 @@ impl State {
     }
 
     /// Takes over topic configs that have changed.
-    pub fn configs_changed(&mut self) {
+    pub fn configs_changed(&mut self, now: Time) {
         for topic in self.topics.iter_mut() {
             topic.settings = self.configs.topic_settings(&topic.name);
         }
         self.groups.configure(group_settings(self.configs.broker_settings()));
         let version = self.transactions.settings().version;
         self.transactions.configure(transaction_settings(self.configs.broker_settings(), version));
+        self.watch_leaderless(now);
     }
 
     /// A producer id no one has had.

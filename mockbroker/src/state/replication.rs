@@ -25,6 +25,8 @@ pub struct Rules {
     pub lag_time_max: Duration,
     /// `flush.messages`.
     pub flush_messages: i64,
+    /// `replica.high.watermark.checkpoint.interval.ms`.
+    pub checkpoint_interval: Duration,
     /// `unclean.leader.election.enable`.
     pub unclean_leader_election: bool,
     /// Whether there are eligible leaders outside of the in-sync set (KIP-966).
@@ -41,6 +43,9 @@ pub struct Replica {
     /// One past its last record; the holder's is its log's.
     end_offset: i64,
     high_watermark: i64,
+    /// The high watermark it wrote down last, as of `high_watermark_moved_at`.
+    checkpoint: i64,
+    high_watermark_moved_at: Time,
     flushed: i64,
     last_flush: Time,
     /// What it has that the partition's log lacks.
@@ -122,6 +127,8 @@ impl Replica {
             node,
             end_offset: 0,
             high_watermark: 0,
+            checkpoint: 0,
+            high_watermark_moved_at: Time::ZERO,
             flushed: 0,
             last_flush: Time::ZERO,
             tail: None,
@@ -157,6 +164,15 @@ impl Replica {
         self.flushed = self.flushed.min(self.end_offset);
         self.fetch = None;
         self.acknowledged = None;
+    }
+
+    /// Notes that the high watermark moves on from `before`. Brokers write theirs down at every full interval, so what
+    /// counts is only whether one lies between this move and the last.
+    fn high_watermark_moves(&mut self, before: i64, at: Time, rules: &Rules) {
+        if checkpoints_by(at, rules) > checkpoints_by(self.high_watermark_moved_at, rules) {
+            self.checkpoint = before;
+        }
+        self.high_watermark_moved_at = at;
     }
 
     fn flush_if_due(&mut self, end_offset: i64, at: Time, rules: &Rules) {
@@ -275,7 +291,7 @@ impl Partition {
             }
             return false;
         }
-        let before = (self.log.high_watermark(), self.partition_epoch);
+        let mut news = false;
         loop {
             let mut moved = false;
             for index in 0..self.copies.len() {
@@ -285,10 +301,10 @@ impl Partition {
             moved |= self.dismiss_from_isr(at, rules);
             moved |= self.raise_high_watermark(at, rules);
             if !moved {
-                break;
+                return news;
             }
+            news = true;
         }
-        before != (self.log.high_watermark(), self.partition_epoch)
     }
 
     /// When something happens by itself.
@@ -331,6 +347,7 @@ impl Partition {
                     replica.truncate(from);
                 } else {
                     replica.end_offset = fetch.end_offset.min(end_offset);
+                    replica.high_watermark_moves(replica.high_watermark, at, rules);
                     replica.high_watermark = fetch.high_watermark.min(replica.end_offset);
                     replica.acknowledged = Some(replica.end_offset);
                     replica.flush_if_due(replica.end_offset, at, rules);
@@ -348,7 +365,8 @@ impl Partition {
         }
     }
 
-    /// Takes followers that have caught up into the in-sync set (`maybeExpandIsr`).
+    /// Takes followers that have caught up into the in-sync set (`maybeExpandIsr`). One that would be dropped again at
+    /// once is left out, where Kafka's would go in and out.
     fn admit_to_isr(&mut self, at: Time, rules: &Rules) -> bool {
         let enough = self.log.high_watermark().max(self.epoch_start);
         let ready = |replica: &&Replica| {
@@ -356,6 +374,7 @@ impl Partition {
                 && replica.active
                 && replica.follows()
                 && replica.acknowledged.is_some_and(|known| known >= enough)
+                && self.keeps_up(replica, at, rules)
                 && !self.isr.contains(&replica.node)
         };
         let joining: Vec<NodeId> = self.copies.iter().filter(ready).map(|replica| replica.node).collect();
@@ -369,20 +388,19 @@ impl Partition {
     /// Drops followers that have lagged for too long (`maybeShrinkIsr`). Kafka looks twice in that time, so there it takes
     /// up to half as long again.
     fn dismiss_from_isr(&mut self, at: Time, rules: &Rules) -> bool {
-        let end_offset = self.log.end_offset();
-        let kept = |node: &NodeId| {
-            Some(*node) == self.leader
-                || self.copies.iter().any(|replica| {
-                    replica.node == *node
-                        && (replica.acknowledged.is_some_and(|known| known >= end_offset)
-                            || at < replica.caught_up_at + rules.lag_time_max + JUST_LONGER)
-                })
-        };
-        if self.isr.iter().all(kept) {
+        let kept = |replica: &Replica| Some(replica.node) == self.leader || self.keeps_up(replica, at, rules);
+        let lagging = |replica: &&Replica| !kept(replica) && self.isr.contains(&replica.node);
+        let dismissed: Vec<NodeId> = self.copies.iter().filter(lagging).map(|replica| replica.node).collect();
+        if dismissed.is_empty() {
             return false;
         }
-        let isr = self.isr.iter().copied().filter(kept).collect();
+        let isr = self.isr.iter().copied().filter(|node| !dismissed.contains(node)).collect();
         self.change(at, Change { isr, ..Default::default() }, rules)
+    }
+
+    fn keeps_up(&self, replica: &Replica, at: Time, rules: &Rules) -> bool {
+        replica.acknowledged.is_some_and(|known| known >= self.log.end_offset())
+            || at < replica.caught_up_at + rules.lag_time_max + JUST_LONGER
     }
 
     /// Lets consumers read what every in-sync replica has (`maybeIncrementLeaderHW`).
@@ -402,8 +420,12 @@ impl Partition {
         }
         let before = self.log.high_watermark();
         self.log.advance_high_watermark(committed);
+        if before == self.log.high_watermark() {
+            return false;
+        }
         self.committed = self.committed.max(self.log.high_watermark());
-        before != self.log.high_watermark()
+        self.with_replica(self.holder, |leader| leader.high_watermark_moves(before, at, rules));
+        true
     }
 
     /// What the controller does about a partition: sets its in-sync replicas, and elects a leader where the present one
@@ -590,6 +612,20 @@ impl Partition {
         });
     }
 
+    /// The broker forgets the high watermark but for what it wrote down last (`replication-offset-checkpoint`).
+    pub(super) fn fall_back_to_checkpoint(&mut self, now: Time, node: NodeId, rules: &Rules) {
+        self.set_down();
+        self.with_replica(node, |replica| {
+            replica.high_watermark_moves(replica.high_watermark, now, rules);
+            replica.high_watermark = replica.checkpoint.min(replica.high_watermark);
+        });
+        if node == self.holder
+            && let Some(holder) = self.copies.iter().find(|replica| replica.node == node)
+        {
+            self.log.reset_high_watermark(holder.high_watermark);
+        }
+    }
+
     /// What the controller thinks of a broker.
     pub(super) fn set_active(&mut self, node: NodeId, active: bool) {
         self.with_replica(node, |replica| replica.active = active);
@@ -638,7 +674,7 @@ impl Partition {
         self.set_down();
         let Some(index) = self.copies.iter().position(|replica| replica.node == node) else { return };
         let end_offset = self.copies[index].end_offset;
-        let flushed = self.copies[index].flushed.max(self.log.start_offset());
+        let flushed = self.copies[index].flushed;
         if flushed >= end_offset {
             return;
         }
@@ -696,5 +732,150 @@ impl Partition {
     }
 }
 
+/// How often brokers have written down their high watermarks by then.
+fn checkpoints_by(at: Time, rules: &Rules) -> i64 {
+    let interval_us = i64::try_from(rules.checkpoint_interval.as_micros()).unwrap_or(i64::MAX).max(1);
+    at.as_micros().div_euclid(interval_us)
+}
+
 /// Kafka counts milliseconds and asks for more than the limit.
 const JUST_LONGER: Duration = Duration::from_millis(1);
+
+#[cfg(test)]
+mod tests {
+    use super::super::nodes::Node;
+    use super::*;
+    use crate::wire::batch::BatchBuilder;
+    use proptest::prelude::*;
+
+    const RULES: Rules = Rules {
+        min_insync_replicas: 1,
+        lag_time_max: Duration::from_secs(30),
+        flush_messages: i64::MAX,
+        checkpoint_interval: Duration::from_secs(5),
+        unclean_leader_election: true,
+        eligible_leader_replicas: false,
+        truncate_to_high_watermark: false,
+    };
+
+    #[derive(Debug, Clone, Copy)]
+    enum Step {
+        Append(u8),
+        Copy(usize),
+        Lead(usize),
+        Flush(usize),
+        LosePower(usize),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            4 => (1..4_u8).prop_map(Step::Append),
+            3 => (0..4_usize).prop_map(Step::Copy),
+            2 => (0..4_usize).prop_map(Step::Lead),
+            1 => (0..4_usize).prop_map(Step::Flush),
+            1 => (0..4_usize).prop_map(Step::LosePower),
+        ];
+        proptest::collection::vec(step, 1..80)
+    }
+
+    /// Replicas as plain lists: of every record the offset is its place, and what stands there is the epoch and the key
+    /// of its batch.
+    #[derive(Default)]
+    struct Plain {
+        logs: [Vec<(i32, i32)>; 4],
+        flushed: [usize; 4],
+    }
+
+    impl Plain {
+        fn truncate(&mut self, node: usize, to: usize) {
+            self.logs[node].truncate(to);
+            self.flushed[node] = self.flushed[node].min(to);
+        }
+
+        fn copy(&mut self, from: usize, to: usize) {
+            let same = self.logs[from].iter().zip(&self.logs[to]).take_while(|(a, b)| a == b).count();
+            self.truncate(to, same);
+            self.logs[to] = self.logs[from].clone();
+        }
+    }
+
+    fn records(partition: &Partition, node: NodeId) -> Vec<(i32, i32)> {
+        let replica = partition.replica_log(node).expect("a replica");
+        let mut found = Vec::new();
+        for batch in replica.log().batches().filter(|batch| batch.header.base_offset < replica.end_offset()) {
+            let record = (batch.header.partition_leader_epoch, batch.header.base_timestamp as i32);
+            found.extend(std::iter::repeat_n(record, batch.header.records_count as usize));
+        }
+        assert_eq!(found.len() as i64, replica.end_offset(), "{node} says where its log ends");
+        found
+    }
+
+    proptest! {
+        #[test]
+        fn shared_logs_hold_what_separate_logs_would(steps in steps()) {
+            let ids = [1, 2, 3, 4].map(NodeId);
+            let nodes = Nodes::new(ids.map(|id| Node {
+                id,
+                host: "localhost".into(),
+                port: 9092,
+                rack: None,
+                running: true,
+                fenced: false,
+                follower_delay: Duration::ZERO,
+            }));
+            let (now, mut plain) = (Time::ZERO, Plain::default());
+            let mut partition = Partition::new(ids.to_vec(), &nodes);
+            ids.into_iter().for_each(|id| partition.set_copying(id, false));
+            let mut leader = 0;
+            for (turn, step) in steps.into_iter().enumerate() {
+                match step {
+                    Step::Append(count) => {
+                        let key = turn as i32;
+                        let record = |batch: BatchBuilder, _| batch.record(i64::from(key), None, None);
+                        let batch = (0..count).fold(BatchBuilder::new().producer(7, 0, key), record);
+                        let (epoch, end) = (partition.leader_epoch, partition.log.end_offset());
+                        let bytes = batch.build().expect("a batch").into();
+                        let header = partition.log.append(bytes, epoch, None).clone();
+                        partition.producers.remember(&header);
+                        partition.appended(now, end, &RULES);
+                        plain.logs[leader].extend(std::iter::repeat_n((epoch, key), count.into()));
+                    }
+                    Step::Copy(node) if node == leader => {}
+                    Step::Copy(node) => {
+                        partition.set_copying(ids[node], true);
+                        partition.advance(now, &RULES);
+                        partition.set_copying(ids[node], false);
+                        plain.copy(leader, node);
+                    }
+                    Step::Lead(node) => {
+                        partition.lead(now, Some(ids[node]), true, &RULES);
+                        leader = node;
+                    }
+                    Step::Flush(node) => {
+                        partition.flush(now, ids[node]);
+                        plain.flushed[node] = plain.logs[node].len();
+                    }
+                    Step::LosePower(node) => {
+                        partition.lose_unflushed(ids[node]);
+                        let flushed = plain.flushed[node];
+                        plain.truncate(node, flushed);
+                        if node == leader {
+                            partition.lead(now, Some(ids[node]), true, &RULES);
+                        }
+                    }
+                }
+                partition.check("orders", 0);
+                for (node, log) in plain.logs.iter().enumerate() {
+                    prop_assert_eq!(&records(&partition, ids[node]), log);
+                }
+                // Of its producer the leader remembers the last five batches of its own log.
+                let mut batches: Vec<i64> =
+                    partition.log.batches().rev().take(5).map(|batch| batch.header.base_offset).collect();
+                batches.reverse();
+                let remembered: Vec<i64> =
+                    partition.producers.iter().flat_map(|(_, producer)| &producer.batches).map(|b| b.base_offset).collect();
+                prop_assert_eq!(remembered, batches);
+            }
+        }
+    }
+}

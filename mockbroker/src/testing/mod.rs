@@ -5,6 +5,7 @@
 //! [`preset`] has a call for each failure teams have met in production. [`guide`] shows them one by one.
 
 pub mod guide;
+pub mod preset;
 mod stream;
 mod wait;
 
@@ -394,6 +395,8 @@ impl Drop for MockCluster {
         if let Driver::InMemory { keeper } = &self.driver {
             keeper.abort();
         }
+        // A wait, a stream or a planned fault may outlive the cluster; none of them may wait for it for ever.
+        self.shared.stop();
         if !std::thread::panicking()
             && let Err(never) = self.verify()
         {

@@ -106,6 +106,7 @@ impl AsyncRead for BrokerStream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.pump(context);
+        let before = buffer.filled().len();
         while buffer.remaining() > 0
             && let Some(front) = self.outgoing.front_mut()
         {
@@ -117,7 +118,7 @@ impl AsyncRead for BrokerStream {
             }
         }
         let over = self.ended.is_some() || (self.shut && !self.in_hand);
-        if !buffer.filled().is_empty() || over {
+        if buffer.filled().len() > before || buffer.remaining() == 0 || over {
             return Poll::Ready(Ok(()));
         }
         self.reader = Some(context.waker().clone());

@@ -8,6 +8,7 @@ use crate::journal::ReceivedRequest;
 use crate::server::{Shared, Watcher};
 use crate::state::groups::{GroupView, State as GroupState};
 use crate::time::Time;
+use crate::view::ProducerView;
 use std::fmt::{self, Write};
 use std::future::Future;
 use std::pin::Pin;
@@ -211,6 +212,34 @@ impl WaitFor<'_> {
             cluster.faults().iter().any(|view| view.id == id && view.holding > 0).then_some(())
         };
         self.until_with(format!("'{}' to hold something", fault.words()), look, describe_faults)
+    }
+
+    /// A partition's high watermark to reach `offset`; the high watermark then.
+    pub fn high_watermark(self, topic: &str, partition: i32, offset: i64) -> Wait<i64> {
+        let what = format!("the high watermark of '{topic}' partition {partition} to reach {offset}");
+        if let Some(why) = self.no_such_topic(topic, Some(partition)) {
+            return Wait::hopeless(what, why);
+        }
+        let (name, shown) = (topic.to_owned(), topic.to_owned());
+        let look = move |cluster: &Cluster| {
+            let view = cluster.view();
+            let partition = view.topic(&name)?.partitions.get(usize::try_from(partition).ok()?)?;
+            (partition.high_watermark >= offset).then_some(partition.high_watermark)
+        };
+        self.until_with(what, look, move |cluster| describe_topic(cluster, &shown))
+    }
+
+    /// A partition to remember so many idempotent producers.
+    pub fn producers(self, topic: &str, partition: i32, at_least: usize) -> Wait<Vec<ProducerView>> {
+        let what = format!("{at_least} producers at '{topic}' partition {partition}");
+        if let Some(why) = self.no_such_topic(topic, Some(partition)) {
+            return Wait::hopeless(what, why);
+        }
+        let (name, shown) = (topic.to_owned(), topic.to_owned());
+        let look = move |cluster: &Cluster| {
+            Some(cluster.producers(&name, partition)).filter(|producers| producers.len() >= at_least)
+        };
+        self.until_with(what, look, move |cluster| describe_topic(cluster, &shown))
     }
 
     /// A leader for a partition, other than none.
@@ -441,13 +470,12 @@ fn describe_faults(cluster: &Cluster) -> String {
 }
 
 fn describe_requests(cluster: &Cluster) -> String {
-    let every = Requests::any();
-    let last: Vec<_> = cluster.requests(&every).rev().take(SHOWN_MAX).collect();
-    if last.is_empty() {
+    let mut last = cluster.last_requests(SHOWN_MAX).peekable();
+    if last.peek().is_none() {
         return "  no request has arrived: is the client's bootstrap.servers that of this cluster?".into();
     }
     let mut out = String::from("  last requests:");
-    for request in last.iter().rev() {
+    for request in last {
         let _ = write!(out, "\n    {request}");
     }
     out

@@ -1,0 +1,74 @@
+//! What a simulation is made with. Everything that happens in it follows from these values and the program.
+
+use std::time::Duration;
+
+/// The settings of one simulation. Two runs of one program with equal settings are equal to the byte.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The one source of chance: schedule, latencies, random numbers the program asks for. Default 1.
+    pub seed: u64,
+    /// The running thread is made to yield after about this many calls (between half of it and one and a half).
+    /// Default 800.
+    pub quantum: u32,
+    /// The chance, in 65,536ths, that the running thread yields at a lock, an unlock, a signal or a send. Default 0.
+    pub preempt: u32,
+    /// The chance, in 65,536ths, that sent bytes arrive in two pieces. Default 0.
+    pub split: u32,
+    /// Virtual nanoseconds every call costs. Default 60.
+    pub call_ns: u64,
+    /// Virtual nanoseconds reading a clock costs besides. librdkafka polls the clock for waits under a millisecond; a
+    /// microsecond a reading makes such a loop short. Default 1,000.
+    pub clock_ns: u64,
+    /// The run is given up after this many calls, as a livelock. Default 200 million.
+    pub calls_max: u64,
+    /// The run is given up after this much real time: a thread spins without calling anything. Whole seconds, at least
+    /// one. Default 60 s.
+    pub wall_max: Duration,
+    /// Whether whatever escapes the simulation ends it, by name. Default true.
+    pub guard: bool,
+    /// Whether to keep a line for every step, to find where two runs part. Slow. Default false.
+    pub log_steps: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            seed: 1,
+            quantum: 800,
+            preempt: 0,
+            split: 0,
+            call_ns: 60,
+            clock_ns: 1_000,
+            calls_max: 200_000_000,
+            wall_max: Duration::from_secs(60),
+            guard: true,
+            log_steps: false,
+        }
+    }
+}
+
+impl Config {
+    /// The defaults with this seed.
+    pub fn with_seed(seed: u64) -> Self {
+        Self { seed, ..Self::default() }
+    }
+}
+
+/// What a finished simulation measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stats {
+    /// Sums up every step: when, which thread, which call, how large, every byte sent or written.
+    pub hash: u64,
+    /// Virtual nanoseconds that passed.
+    pub virtual_ns: u64,
+    /// Calls the program made.
+    pub calls: u64,
+    /// Times a thread had to wait.
+    pub blocks: u64,
+    /// Times another thread went on.
+    pub switches: u64,
+    /// Threads there were.
+    pub threads: u64,
+    /// Packets the network carried.
+    pub packets: u64,
+}

@@ -1,0 +1,272 @@
+//! What exists in a running simulation – nodes, links, the cluster – and the one way to change it.
+
+use crate::host::{self, Brokers};
+use rehearsal_mockbroker::control::{Command, CommandError};
+use rehearsal_mockbroker::state::nodes::NodeId;
+use rehearsal_mockbroker::view::View;
+use rehearsal_mockbroker::wire::batch::{self, Record};
+use rehearsal_sim_kernel::front;
+use rehearsal_sim_kernel::machine::{Latency, Moment, Node, ServiceId, ServiceNet};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What a node runs: called when it starts, and again when it restarts after a crash.
+pub type Main = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = ()>>> + Send + Sync>;
+
+/// The tokio runtime a node's main runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Runtime {
+    /// One thread does everything.
+    CurrentThread,
+    /// So many worker threads.
+    MultiThread(usize),
+}
+
+/// A running simulation. Its nodes go by their names; brokers are `broker-1`, `broker-2` ….
+///
+/// Its methods take no virtual time, and work on any thread of the simulation.
+///
+/// # Panics
+/// Methods that take a node's name panic when there is no such node: that ends the run and names it.
+#[derive(Clone)]
+pub struct World {
+    brokers: Option<ServiceId>,
+    services: Arc<BTreeMap<String, ServiceNode>>,
+}
+
+pub(crate) struct ServiceNode {
+    pub(crate) main: Main,
+    pub(crate) runtime: Runtime,
+}
+
+impl fmt::Debug for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("World").field("nodes", &self.services.keys()).finish_non_exhaustive()
+    }
+}
+
+/// A record as a broker stored it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredRecord {
+    /// Its offset.
+    pub offset: i64,
+    /// Key, value, headers and timestamp.
+    pub record: Record,
+}
+
+impl World {
+    pub(crate) fn new(brokers: Option<ServiceId>, services: BTreeMap<String, ServiceNode>) -> Self {
+        Self { brokers, services: Arc::new(services) }
+    }
+
+    /// How long the simulation has run, in virtual time.
+    pub fn elapsed(&self) -> Duration {
+        front::kernel(|kernel, _| kernel.now()).since(Moment::START)
+    }
+
+    /// The names of the nodes that run a program, in order.
+    pub fn programs(&self) -> impl Iterator<Item = &str> {
+        self.services.keys().map(String::as_str)
+    }
+
+    /// Whether there is a node of this name.
+    pub fn has(&self, name: &str) -> bool {
+        front::kernel(|kernel, _| kernel.node_named(name)).is_some()
+    }
+
+    fn node(&self, name: &str) -> Node {
+        let node = front::kernel(|kernel, _| kernel.node_named(name));
+        node.unwrap_or_else(|| {
+            panic!("there is no node '{name}'; there are the brokers, and {:?}", self.services.keys())
+        })
+    }
+
+    fn service_of(&self, name: &str) -> &ServiceNode {
+        let service = self.services.get(name);
+        service.unwrap_or_else(|| panic!("node '{name}' runs no program; those that do are {:?}", self.services.keys()))
+    }
+
+    /// Nothing gets from either node to the other any more. What is sent is held, as TCP would send it again.
+    pub fn cut(&self, a: &str, b: &str) {
+        self.cut_one_way(a, b);
+        self.cut_one_way(b, a);
+    }
+
+    /// Nothing gets from one node to the other any more; the other way stays.
+    pub fn cut_one_way(&self, from: &str, to: &str) {
+        let (from, to) = (self.node(from), self.node(to));
+        front::kernel(|kernel, _| kernel.cut(from, to));
+    }
+
+    /// Both ways work again. What was held arrives 200 to 600 ms from now, with the next retransmission.
+    pub fn heal(&self, a: &str, b: &str) {
+        let (a, b) = (self.node(a), self.node(b));
+        front::kernel(|kernel, _| {
+            kernel.heal(a, b);
+            kernel.heal(b, a);
+        });
+    }
+
+    /// Sets how long packets from one node to another travel: `base`, and up to `jitter` more.
+    pub fn set_latency(&self, from: &str, to: &str, base: Duration, jitter: Duration) {
+        let (from, to) = (self.node(from), self.node(to));
+        front::kernel(|kernel, _| kernel.set_latency(from, to, Latency { base, jitter }));
+    }
+
+    /// Resets every connection between two nodes.
+    pub fn reset(&self, a: &str, b: &str) {
+        let (a, b) = (self.node(a), self.node(b));
+        front::kernel(|kernel, _| kernel.reset_connections(a, b));
+    }
+
+    /// Starts a node's program.
+    pub(crate) fn start(&self, name: &str) {
+        let ServiceNode { main, runtime } = self.service_of(name);
+        let (main, runtime, node) = (Arc::clone(main), *runtime, self.node(name));
+        let thread = std::thread::Builder::new().name(name.to_owned());
+        let name = name.to_owned();
+        let started = front::on_node(node, || thread.spawn(move || run_node(&name, &main, runtime)));
+        if let Err(error) = started {
+            front::fail(format_args!("no thread for a node: {error}\n"));
+        }
+    }
+
+    /// A node's program dies at once: its threads never run again, its connections are reset.
+    pub fn crash(&self, name: &str) {
+        self.service_of(name);
+        let node = self.node(name);
+        front::kernel(|kernel, _| kernel.crash(node));
+    }
+
+    /// A crashed node's program starts again.
+    pub fn restart(&self, name: &str) {
+        let node = self.node(name);
+        front::kernel(|kernel, _| kernel.restart(node));
+        self.start(name);
+    }
+
+    /// A node stands still, as in a long garbage collection or on a stopped machine; its connections stay. Works for
+    /// brokers too: they answer nothing meanwhile.
+    pub fn pause(&self, name: &str) {
+        let node = self.node(name);
+        front::kernel(|kernel, _| kernel.pause(node));
+    }
+
+    /// A paused node goes on.
+    pub fn resume(&self, name: &str) {
+        let node = self.node(name);
+        front::kernel(|kernel, _| kernel.resume(node));
+    }
+
+    /// Whether a node is neither crashed nor paused.
+    pub fn runs(&self, name: &str) -> bool {
+        let node = self.node(name);
+        front::kernel(|kernel, _| kernel.runs(node))
+    }
+
+    /// Sets how far a node's wall clock is off, in milliseconds; positive is ahead. Its monotonic clock stays true.
+    pub fn skew_clock(&self, name: &str, millis: i64) {
+        let node = self.node(name);
+        front::kernel(|kernel, _| kernel.skew_wall_clock(node, millis.saturating_mul(1_000_000)));
+    }
+
+    /// A broker's process dies: connections to it are reset, new ones refused, leaders move. See [`Command::Crash`].
+    ///
+    /// # Errors
+    /// There is no such broker, or it does not run.
+    pub fn crash_broker(&self, id: i32) -> Result<(), CommandError> {
+        self.control(Command::Crash(NodeId(id)))
+    }
+
+    /// A crashed broker starts again, at its old address. See [`Command::Start`].
+    ///
+    /// # Errors
+    /// There is no such broker, or it runs.
+    pub fn start_broker(&self, id: i32) -> Result<(), CommandError> {
+        self.control(Command::Start(NodeId(id)))
+    }
+
+    /// Carries out any command on the cluster.
+    ///
+    /// # Errors
+    /// The command is impossible; nothing has changed.
+    pub fn control(&self, command: Command) -> Result<(), CommandError> {
+        self.with_brokers(|brokers, net| brokers.control(net, command))
+    }
+
+    /// What the cluster looks like now.
+    pub fn view(&self) -> View {
+        self.with_brokers(|brokers, _| brokers.view())
+    }
+
+    /// The records of a partition as stored, oldest first: the ground truth. `None` when there is no such partition.
+    pub fn records(&self, topic: &str, partition: i32) -> Option<Vec<StoredRecord>> {
+        let batches = self.with_brokers(|brokers, _| brokers.stored_batches(topic, partition))?;
+        let mut stored = Vec::new();
+        for bytes in batches {
+            let base = batch::BatchHeader::parse(&bytes).map_or(0, |header| header.base_offset);
+            let records = batch::records(&bytes).unwrap_or_default().into_iter();
+            stored.extend(records.map(|record| StoredRecord { offset: base + i64::from(record.offset_delta), record }));
+        }
+        Some(stored)
+    }
+
+    fn with_brokers<R>(&self, act: impl FnOnce(&mut Brokers, &mut ServiceNet<'_>) -> R) -> R {
+        let service = self.brokers.expect("the simulation has no Kafka cluster; ask for one with `Setup::kafka`");
+        let result = front::kernel(|kernel, _| kernel.with_service(service, act));
+        result.expect("the cluster is not being called while a program runs")
+    }
+
+    /// Ends every fault: links heal, paused nodes go on, crashed programs and brokers start again, clocks are right.
+    pub fn heal_all(&self) {
+        let programs: Vec<String> = self.programs().map(str::to_owned).collect();
+        let brokers: Vec<_> = match self.brokers {
+            Some(_) => self.view().brokers.iter().map(|broker| (broker.id, broker.running)).collect(),
+            None => Vec::new(),
+        };
+        let all: Vec<String> =
+            programs.iter().cloned().chain(brokers.iter().map(|(id, _)| host::name_of(*id))).collect();
+        for (place, a) in all.iter().enumerate() {
+            self.resume(a);
+            self.skew_clock(a, 0);
+            for b in &all[place + 1..] {
+                self.heal(a, b);
+            }
+        }
+        for (id, running) in brokers {
+            if !running {
+                // It does not run, so it can be started.
+                let _ = self.control(Command::Start(id));
+            }
+        }
+        for program in &programs {
+            if !self.runs(program) {
+                self.restart(program);
+            }
+        }
+    }
+}
+
+/// A node's first thread.
+fn run_node(name: &str, main: &Main, runtime: Runtime) {
+    let mut builder = match runtime {
+        Runtime::CurrentThread => tokio::runtime::Builder::new_current_thread(),
+        Runtime::MultiThread(workers) => {
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            builder.worker_threads(workers.max(1));
+            builder
+        }
+    };
+    let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| match builder.enable_all().build() {
+        Ok(runtime) => runtime.block_on(main()),
+        Err(error) => panic!("no tokio runtime: {error}"),
+    }));
+    if let Err(panic) = outcome {
+        front::fail(format_args!("node '{name}' panicked: {}\n", crate::check::panic_text(panic.as_ref())));
+    }
+}
