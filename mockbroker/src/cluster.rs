@@ -433,7 +433,7 @@ impl Cluster {
             self.resume(now, ticket, true, outputs);
         }
         self.state.groups.expire(now);
-        self.state.expire_transactions(now);
+        self.state.expire_transactions(now, &self.paused);
         self.state.expire_producers(now);
     }
 
@@ -529,7 +529,7 @@ impl Cluster {
 
     /// Answers whoever need not wait any more.
     fn settle(&mut self, now: Time, outputs: &mut Vec<Output>) {
-        self.state.finish_transactions(now);
+        self.state.finish_transactions(now, &self.paused);
         for partition in self.state.take_changed() {
             for ticket in self.parked.on_partition(&partition) {
                 self.resume(now, ticket, false, outputs);

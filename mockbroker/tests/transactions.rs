@@ -304,6 +304,23 @@ fn markers_wait_for_a_leader_and_the_transaction_with_them() {
 }
 
 #[test]
+fn a_frozen_leader_takes_no_marker_until_it_thaws() {
+    let mut kafka = Kafka::with_config(|config| {
+        *config = ClusterConfig { topics: vec![TopicConfig::new(TOPIC, 2)], ..ClusterConfig::with_brokers(2) };
+    });
+    let coordinator = kafka.coordinator(1, ID);
+    let mut payments = kafka.producer(OLD);
+    payments.partition = kafka.partition_led_by(|leader| leader != coordinator);
+    payments.write(&mut kafka, "a").unwrap();
+    let leader = kafka.leader(payments.partition);
+    kafka.control(Command::Pause(leader));
+    payments.commit(&mut kafka);
+    assert_eq!(kafka.describe(ID).transaction_state.as_str(), "PrepareCommit");
+    kafka.control(Command::Resume(leader));
+    assert_eq!(kafka.describe(ID).transaction_state.as_str(), "CompleteCommit");
+}
+
+#[test]
 fn only_the_coordinator_answers_and_a_transaction_outlives_it() {
     let mut kafka = Kafka::with_config(|config| {
         *config = ClusterConfig { topics: vec![TopicConfig::new(TOPIC, 1)], ..ClusterConfig::with_brokers(3) };
@@ -347,6 +364,27 @@ fn partitions_of_a_deleted_topic_need_no_marker() {
     kafka.control(Command::DeleteTopic(TOPIC.to_owned()));
     payments.commit(&mut kafka);
     assert_eq!(kafka.describe(ID).transaction_state.as_str(), "CompleteCommit");
+}
+
+#[test]
+fn a_transaction_lost_with_its_unflushed_records_leaves_no_reader_stuck() {
+    let mut kafka = Kafka::with_config(|config| {
+        *config = ClusterConfig { topics: vec![TopicConfig::new(TOPIC, 1)], ..ClusterConfig::with_brokers(2) };
+        config.follower_delay = std::time::Duration::from_millis(100);
+    });
+    kafka.produce_plain("before");
+    kafka.advance(1_000);
+    let mut payments = kafka.producer(OLD);
+    payments.acks = 1;
+    payments.write(&mut kafka, "lost").unwrap();
+    let leader = kafka.leader(0);
+    kafka.control(Command::Crash(leader));
+    assert_ne!(kafka.leader(0), leader, "the follower leads, and never had the record");
+    assert_eq!(kafka.values(Reads::Committed), ["before"]);
+    assert_eq!(kafka.producers(), []);
+    kafka.produce_plain("after");
+    kafka.advance(60_000);
+    assert_eq!(kafka.values(Reads::Committed), ["before", "after"]);
 }
 
 // ---- refusals, listings ----
@@ -702,7 +740,7 @@ impl Kafka {
     fn produce_plain(&mut self, value: &str) {
         let batch = BatchBuilder::new().record(START_MS, None, Some(value.as_bytes())).build().unwrap();
         let conn = self.connect();
-        let Some(Response::Produce(answer)) = self.ask_any(conn, 9, produce(None, 0, -1, batch.into()).into()) else {
+        let Some(Response::Produce(answer)) = self.ask_any(conn, 9, produce(None, 0, 1, batch.into()).into()) else {
             panic!("no answer")
         };
         assert_eq!(answer.responses[0].partition_responses[0].error_code, 0);

@@ -10,6 +10,7 @@ use crate::state::nodes::NodeId;
 use crate::time::Time;
 use crate::wire::batch::TimestampType;
 use crate::wire::marker::Marker;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tracing::{debug, info};
 
@@ -163,15 +164,18 @@ impl State {
 
     // ---- markers ----
 
-    /// Writes every marker that can be written. What is missing then waits for a leader, or for in-sync replicas.
-    pub(crate) fn finish_transactions(&mut self, now: Time) {
+    /// Writes every marker that can be written. What is missing then waits for a leader, or for in-sync replicas. Brokers
+    /// that are frozen neither send markers nor take them.
+    pub(crate) fn finish_transactions(&mut self, now: Time, frozen: &BTreeSet<NodeId>) {
         let unfinished: Vec<Arc<str>> = self.transactions.unfinished().cloned().collect();
         for id in unfinished {
-            self.finish_transaction(now, &id);
+            if self.transaction_coordinator(&id).is_some_and(|coordinator| !frozen.contains(&coordinator)) {
+                self.finish_transaction(now, &id, frozen);
+            }
         }
     }
 
-    fn finish_transaction(&mut self, now: Time, id: &str) {
+    fn finish_transaction(&mut self, now: Time, id: &str, frozen: &BTreeSet<NodeId>) {
         let (Some(coordinator_epoch), Some(transaction)) = (self.coordinator_epoch(id), self.transactions.get(id))
         else {
             return;
@@ -184,7 +188,12 @@ impl State {
             committed: outcome == Outcome::Commit,
             coordinator_epoch,
         };
-        for name in transaction.partitions().clone() {
+        let reachable = |(topic, index): &&PartitionName| {
+            let leader = self.topics.partition(topic, *index).ok().and_then(|partition| partition.leader);
+            leader.is_none_or(|leader| !frozen.contains(&leader))
+        };
+        let names: Vec<PartitionName> = transaction.partitions().iter().filter(reachable).cloned().collect();
+        for name in names {
             match self.mark(now, id, &name, &marker, version) {
                 Ok(true) => self.transactions.marked(id, &name),
                 Ok(false) => {}
@@ -302,10 +311,10 @@ impl State {
     }
 
     /// Aborts transactions that are open for too long, forgets ids nobody has used for too long.
-    pub(crate) fn expire_transactions(&mut self, now: Time) {
+    pub(crate) fn expire_transactions(&mut self, now: Time, frozen: &BTreeSet<NodeId>) {
         let now_ms = self.wall_clock_ms(now);
         while let Some((id, due)) = self.transactions.take_due(now_ms) {
-            if self.transaction_coordinator(&id).is_none() {
+            if self.transaction_coordinator(&id).is_none_or(|coordinator| frozen.contains(&coordinator)) {
                 self.transactions.put_off(now_ms, &id, due);
                 continue;
             }
