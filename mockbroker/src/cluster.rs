@@ -15,7 +15,7 @@ use crate::output::{ConnId, Frame, Output};
 use crate::parked::{Parked, ParkedRequest, Ticket};
 use crate::session::Incoming;
 use crate::state::State;
-use crate::state::groups::{CommittedOffset, GroupAnswer, GroupView};
+use crate::state::groups::{CommittedOffset, ConsumerGroupView, GroupAnswer, GroupView};
 use crate::state::nodes::NodeId;
 use crate::time::Time;
 use crate::view::{ProducerView, View};
@@ -239,6 +239,27 @@ impl Cluster {
         self.faults.is_spent(fault)
     }
 
+    /// Why a fault cannot have happened so often, ever; `None` when it can.
+    pub fn cannot_happen(&self, fault: FaultId, times: u64) -> Option<String> {
+        let Some(hits) = self.hits(fault) else { return Some("it is not planned any more".into()) };
+        let most = self.faults.hits_max(fault).filter(|most| *most < times)?;
+        let so_far = if most == hits { "and has" } else { "at most" };
+        Some(format!("it happens {} {so_far}", if most == 1 { "once".into() } else { format!("{most} times") }))
+    }
+
+    /// Why a fault holds nothing and never will; `None` when it can.
+    pub fn cannot_hold(&self, fault: FaultId) -> Option<String> {
+        if self.hits(fault).is_none() {
+            Some("it is not planned any more".into())
+        } else if !self.faults.is_hold(fault) {
+            Some("it is no fault that holds; say `.hold()` or `.hold_answer()`".into())
+        } else if self.is_spent(fault) && self.kept_back.held_by(fault) == 0 {
+            Some("what it held is released".into())
+        } else {
+            None
+        }
+    }
+
     /// Whether requests like these can arrive at all.
     ///
     /// # Errors
@@ -249,7 +270,12 @@ impl Cluster {
 
     // ---- what a test can see beside the view ----
 
-    /// A group as it is now; `None` when there is none of this name.
+    /// A group of the consumer protocol as it is now; `None` when there is none of this name.
+    pub fn consumer_group(&self, id: &str) -> Option<ConsumerGroupView> {
+        self.state.groups.describe_consumer(id).ok()
+    }
+
+    /// A classic group as it is now; `None` when there is none of this name.
     pub fn group(&self, id: &str) -> Option<GroupView> {
         self.state.groups.describe(id).ok()
     }
@@ -289,7 +315,7 @@ impl Cluster {
             None => Some(format!("there is no topic '{topic}', and none is created on demand")),
             Some(found) => match partition {
                 Some(index) if found.partition(index).is_none() => {
-                    Some(format!("topic '{topic}' has {} partitions, counted from 0", found.partitions.len()))
+                    Some(format!("the last partition of topic '{topic}' is {}", found.partitions.len() - 1))
                 }
                 _ => None,
             },

@@ -55,6 +55,7 @@ const NAMES: &[&str] = &[
     "handler_timeout",
     "commit_interval",
     "commit_records_max",
+    "commit_finished",
     "max_retries",
     "retry_base_delay",
     "retry_max_delay",

@@ -134,6 +134,9 @@ pub struct KafkaEventBusConfig {
     pub commit_interval: Duration,
     /// … or as soon as this many are.
     pub commit_records_max: usize,
+    /// Whether events that are done while an earlier one waits are committed too, beside the position, so that they do
+    /// not run again after a restart.
+    pub commit_finished: bool,
 
     /// When to try a failed handler again.
     pub retry: RetryPolicy,

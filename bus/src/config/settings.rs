@@ -77,6 +77,8 @@ pub(super) struct Settings {
     pub(super) commit_interval: Option<Duration>,
     /// … or as soon as this many are. 10,000 by default.
     pub(super) commit_records_max: Option<usize>,
+    /// Whether events that are done while an earlier one waits are committed too. They are, by default.
+    pub(super) commit_finished: Option<bool>,
 
     /// When to try a failed handler again, all in one. The single settings outrank it.
     #[serde(skip)]
@@ -220,6 +222,7 @@ impl Settings {
             limits: self.limits.unwrap_or_default(),
             commit_interval: self.commit_interval.unwrap_or(Duration::from_millis(500)),
             commit_records_max: self.commit_records_max.unwrap_or(10_000),
+            commit_finished: self.commit_finished.unwrap_or(true),
             retry: RetryPolicy {
                 base: self.retry_base_delay.unwrap_or(retry.base),
                 max: self.retry_max_delay.unwrap_or(retry.max),

@@ -155,7 +155,9 @@ fn a_record_nobody_may_pass_halts_and_is_never_committed() {
     let actions = driver.tell(Input::Delivered(Delivered { errand: halt, ..Delivered::new(ORDERS, 0, None, 0) }));
     assert!(matches!(&actions[..], [Action::Halt { offset: 0, .. }]));
     let next = started(&driver.deliver(1, "a"));
-    assert_eq!(driver.finish(&next, Outcome::Done), []);
+    let actions = driver.finish(&next, Outcome::Done);
+    assert!(matches!(&actions[..], [Action::Commit { offsets, .. }] if offsets == &[(ORDERS, 0)]), "{actions:?}");
+    assert_eq!(driver.engine.finished_beyond(ORDERS), [(1, 1)]);
 }
 
 #[test]
@@ -171,8 +173,13 @@ fn a_drain_finishes_what_lies_below_finished_records_and_drops_the_rest() {
     assert_eq!(driver.tell(Input::DeadLetterAcked { ticket: b2.ticket }), []);
     let a1 = started(&driver.finish(&a0, Outcome::Done));
     let release = driver.finish(&a1, Outcome::Done);
-    let expected =
-        Release { why: Farewell::Revoked, partitions: vec![ORDERS], commit: vec![(ORDERS, 3)], abandoned: 0 };
+    let expected = Release {
+        why: Farewell::Revoked,
+        partitions: vec![ORDERS],
+        commit: vec![(ORDERS, 3)],
+        finished: vec![],
+        abandoned: 0,
+    };
     assert_eq!(release, [Action::Release(expected)]);
 }
 
@@ -544,7 +551,14 @@ impl World {
 
 fn quick(limits: Limits) -> Config {
     let retry = RetryPolicy::exponential(millis(50), millis(500)).jitter(0.2).max_retries(2);
-    Config { retry, dead_letters: DeadLetters::Write(retry), commit_interval: millis(100), commit_every: 7, limits }
+    Config {
+        retry,
+        dead_letters: DeadLetters::Write(retry),
+        commit_interval: millis(100),
+        commit_every: 7,
+        limits,
+        ..Config::default()
+    }
 }
 
 proptest! {

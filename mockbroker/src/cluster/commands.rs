@@ -24,10 +24,14 @@ impl Cluster {
                 self.state.create_topic(&topic, false)?;
             }
             Command::DeleteTopic(name) => {
+                self.known_topic(&name)?;
                 self.state.delete_topic(&name)?;
             }
             Command::RecreateTopic(name) => self.recreate_topic(&name)?,
-            Command::AddPartitions { topic, total } => self.state.add_partitions(&topic, total, None, false)?,
+            Command::AddPartitions { topic, total } => {
+                self.known_topic(&topic)?;
+                self.state.add_partitions(&topic, total, None, false)?;
+            }
             Command::Trim { topic, partition, before } => self.trim(&topic, partition, before)?,
             Command::Advertise { node, host, port } => {
                 self.known(node)?;
@@ -72,7 +76,14 @@ impl Cluster {
             Command::ElectUnclean { topic, partition } => {
                 self.partition(&topic, partition)?;
                 let elected = self.state.elect_unclean(now, &topic, partition);
-                elected.map_err(|code| CommandError::Refused(code.into()))?;
+                elected.map_err(|code| {
+                    let why = match code {
+                        ErrorCode::ElectionNotNeeded => "has a leader",
+                        _ => "has no replica on a running broker",
+                    };
+                    let message = format!("partition {partition} of topic '{topic}' {why}");
+                    CommandError::Refused(Reject::new(code, message))
+                })?;
             }
             Command::Disconnect { node, client_id } => {
                 let meant = |connection: &Connection| {
@@ -184,11 +195,8 @@ impl Cluster {
 
     fn expire_member(&mut self, now: Time, group: &str, member: &str) -> Result<(), CommandError> {
         let unknown = || CommandError::UnknownMember { group: group.to_owned(), member: member.to_owned() };
-        let view = self.state.groups.describe(group).map_err(|_| CommandError::UnknownGroup(group.to_owned()))?;
-        let meant = |known: &&crate::state::groups::MemberView| {
-            known.member_id == member || known.group_instance_id.as_deref() == Some(member) || known.client_id == member
-        };
-        let id = view.members.iter().find(meant).map(|known| known.member_id.clone()).ok_or_else(unknown)?;
+        self.known_group(group)?;
+        let id = self.state.groups.member_meant(group, member).ok_or_else(unknown)?;
         self.state.groups.expire_member(now, group, &id);
         Ok(())
     }
@@ -198,9 +206,14 @@ impl Cluster {
         group: &str,
         act: impl FnOnce(&mut crate::state::groups::Groups, &str),
     ) -> Result<(), CommandError> {
-        self.state.groups.describe(group).map_err(|_| CommandError::UnknownGroup(group.to_owned()))?;
+        self.known_group(group)?;
         act(&mut self.state.groups, group);
         Ok(())
+    }
+
+    fn known_group(&self, group: &str) -> Result<(), CommandError> {
+        let known = self.state.groups.ids().any(|id| id == group);
+        if known { Ok(()) } else { Err(CommandError::UnknownGroup(group.to_owned())) }
     }
 
     fn bump_producer_epoch(&mut self, producer_id: i64) -> Result<(), CommandError> {
@@ -218,6 +231,10 @@ impl Cluster {
         self.faults.spend(fault);
         self.let_go(now, |until| until == Until::Released(fault), outputs);
         Ok(())
+    }
+
+    fn known_topic(&self, name: &str) -> Result<(), CommandError> {
+        self.state.topics.get(name).map(|_| ()).ok_or_else(|| CommandError::UnknownTopic(name.to_owned()))
     }
 
     fn known(&self, node: NodeId) -> Result<(), CommandError> {

@@ -127,6 +127,21 @@ impl Faults {
         self.planned.get(&id).is_none_or(Planned::is_spent)
     }
 
+    /// How often it will have happened at most; `None` when there is no end to it.
+    pub(crate) fn hits_max(&self, id: FaultId) -> Option<u64> {
+        let Some(planned) = self.planned.get(&id) else { return Some(0) };
+        match planned.fault.times {
+            _ if planned.released => Some(planned.hits),
+            Times::Exactly(count) => Some(count),
+            Times::Always => None,
+        }
+    }
+
+    /// Whether it is one that keeps things until it is released.
+    pub(crate) fn is_hold(&self, id: FaultId) -> bool {
+        self.planned.get(&id).is_some_and(|planned| matches!(planned.fault.effect, Effect::Hold(_)))
+    }
+
     /// Decides about a request that arrived.
     pub(crate) fn judge(&mut self, request: &ReceivedRequest, state: &State) -> Verdict {
         let mut arrival = Arrival::Proceeds;

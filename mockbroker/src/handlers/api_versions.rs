@@ -21,9 +21,13 @@ use crate::wire::{ApiKey, Str};
 /// Name, lowest and highest supported level, and the level in force.
 type Feature = (&'static str, i16, i16, i16);
 
-fn features(state: &State) -> [Feature; 2] {
+fn features(state: &State) -> [Feature; 3] {
     let transactions = state.transactions.settings().version;
-    [("metadata.version", 7, 30, 30), ("transaction.version", 0, TRANSACTION_VERSION, transactions)]
+    [
+        ("group.version", 0, 1, 1),
+        ("metadata.version", 7, 30, 30),
+        ("transaction.version", 0, TRANSACTION_VERSION, transactions),
+    ]
 }
 
 pub(super) fn api_versions(state: &mut State, _: Time, from: &Caller, request: ApiVersionsRequest) -> Answer {

@@ -15,6 +15,11 @@ pub(super) fn coordinated(state: &State, from: &Caller, group: &str) -> Result<(
     state.check_coordinator(from.node, group)
 }
 
+/// Refuses unless the brokers speak the consumer protocol (KIP-848): `group.coordinator.rebalance.protocols`.
+pub(super) fn speaking_consumer_protocol(state: &State) -> Result<(), Reject> {
+    if state.configs.broker_settings().consumer_groups { Ok(()) } else { Err(ErrorCode::UnsupportedVersion.into()) }
+}
+
 /// The code of a result without a value.
 pub(super) fn code<E: Into<Reject>>(result: Result<(), E>) -> i16 {
     result.err().map_or(ErrorCode::None, |error| error.into().code).code()

@@ -8,6 +8,8 @@ mod add_partitions_to_txn;
 mod alter_configs;
 mod api_versions;
 mod config_resources;
+mod consumer_group_describe;
+mod consumer_group_heartbeat;
 mod create_partitions;
 mod create_topics;
 mod delete_groups;
@@ -162,6 +164,8 @@ apis! {
     DescribeProducers 0..=0 => describe_producers::describe_producers;
     DescribeTransactions 0..=0 => describe_transactions::describe_transactions;
     ListTransactions 0..=2 => list_transactions::list_transactions;
+    ConsumerGroupHeartbeat 0..=1 => consumer_group_heartbeat::consumer_group_heartbeat;
+    ConsumerGroupDescribe 0..=1 => consumer_group_describe::consumer_group_describe;
     ListConfigResources 0..=1 => list_config_resources::list_config_resources;
     DescribeTopicPartitions 0..=0 => describe_topic_partitions::describe_topic_partitions;
 }
@@ -189,6 +193,8 @@ pub(crate) fn serves(api: ApiKey, version: i16) -> bool {
 
 /// All operations on a topic as a bit field, what a cluster without an authoriser allows everyone.
 const TOPIC_OPERATIONS: i32 = operations(&[3, 4, 5, 6, 7, 8, 10, 11]);
+/// All operations on a group: read, delete, describe, describe and alter its configs.
+const GROUP_OPERATIONS: i32 = operations(&[3, 6, 8, 10, 11]);
 /// All operations on the cluster.
 const CLUSTER_OPERATIONS: i32 = operations(&[5, 7, 8, 9, 10, 11, 12]);
 /// "Not asked for."

@@ -25,6 +25,8 @@ use crate::wire::generated::offset_commit_response::{
 const TOPIC_IDS_FROM: i16 = 10;
 /// The first version whose clients know that a group may not exist.
 const GROUP_ID_NOT_FOUND_FROM: i16 = 9;
+/// The first version that may come from members of the consumer protocol.
+const MEMBER_EPOCHS_FROM: i16 = 9;
 /// "The broker's retention."
 const DEFAULT_RETENTION: i64 = -1;
 
@@ -35,7 +37,7 @@ pub(super) fn offset_commit(state: &mut State, now: Time, from: &Caller, mut req
         known.extend(only_known(state, topic, &mut rows));
     }
     if !known.is_empty() {
-        match begin(state, now, from, &request) {
+        match begin(state, now, from, &request).and_then(|commit| check_all(commit, &known)) {
             Ok(mut commit) => commit_all(from, &mut commit, known, &mut rows),
             Err(reject) => refuse_all(&reject, known, &mut rows),
         }
@@ -86,7 +88,21 @@ fn begin<'a>(
     let retention = Some(request.retention_time_ms).filter(|ms| *ms != DEFAULT_RETENTION).map(time::millis);
     let if_unknown =
         if from.version >= GROUP_ID_NOT_FOUND_FROM { ErrorCode::GroupIdNotFound } else { ErrorCode::IllegalGeneration };
+    if from.version < MEMBER_EPOCHS_FROM && state.groups.speaks_consumer_protocol(&request.group_id, &request.member_id)
+    {
+        return Err(ErrorCode::UnsupportedVersion.into());
+    }
     state.groups.begin_commit(now, &request.group_id, &claim, retention, if_unknown)
+}
+
+/// A member that is behind may commit only what it still holds; one partition it does not hold fails all.
+fn check_all<'a>(commit: Commit<'a>, topics: &[OffsetCommitRequestTopic]) -> Result<Commit<'a>, Reject> {
+    for topic in topics {
+        for partition in &topic.partitions {
+            commit.check(topic.topic_id, partition.partition_index)?;
+        }
+    }
+    Ok(commit)
 }
 
 fn commit_all(from: &Caller, commit: &mut Commit<'_>, topics: Vec<OffsetCommitRequestTopic>, rows: &mut Rows) {

@@ -75,7 +75,10 @@ fn one_group(
     require_stable: bool,
 ) -> OffsetFetchResponseGroup {
     // Unlike most requests of groups, this one may have an empty group id.
-    let mut topics = match (state.check_coordinator(from.node, &group.group_id), group.topics) {
+    let admitted = state.check_coordinator(from.node, &group.group_id).and_then(|()| {
+        state.groups.check_offset_fetch(&group.group_id, group.member_id.as_deref(), group.member_epoch)
+    });
+    let mut topics = match (admitted, group.topics) {
         (Ok(()), None) => all_topics(state, from, &group.group_id),
         (Ok(()), Some(topics)) => named_topics(state, from, &group.group_id, topics),
         (Err(reject), Some(topics)) if from.version < GROUP_ERROR_FROM => {

@@ -84,6 +84,10 @@ fn commit(
         generation: request.generation_id,
     };
     let mut commit = state.groups.begin_transactional_commit(now, &request.group_id, &claim, who.id)?;
+    for (topic, offset) in sent {
+        let topic_id = state.topics.get(topic).map(|topic| topic.id).unwrap_or_default();
+        commit.check(topic_id, offset.partition_index)?;
+    }
     let mut rows = Vec::with_capacity(sent.len());
     let mut any = false;
     for (topic, offset) in sent {

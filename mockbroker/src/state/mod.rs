@@ -94,7 +94,7 @@ impl State {
             let rack = node.rack.iter().map(|rack| ("broker.rack".to_owned(), rack.clone()));
             configs.introduce(node.id.0, rack.collect())?;
         }
-        let groups = Groups::new(group_settings(configs.broker_settings()));
+        let groups = Groups::new(group_settings(&configs));
         let transactions =
             Transactions::new(transaction_settings(configs.broker_settings(), config.transaction_version));
         let nodes = config.nodes.iter().map(|node| Node {
@@ -147,6 +147,7 @@ impl State {
             self.configs.set_topic(&new.name, overrides);
             let settings = self.configs.topic_settings(&new.name);
             self.topics.create(&new.name, created.id, placement, settings, &self.nodes);
+            self.tell_groups_of_topic(&new.name);
         }
         Ok(created)
     }
@@ -194,8 +195,39 @@ impl State {
         };
         if !validate_only && let Some(topic) = self.topics.get_mut(name) {
             topic.partitions.extend(added.into_iter().map(|replicas| topics::Partition::new(replicas, &self.nodes)));
+            self.tell_groups_of_topic(name);
         }
         Ok(())
+    }
+
+    /// A topic is new, or its partitions are more or live elsewhere: groups whose coordinator assigns take that in.
+    fn tell_groups_of_topic(&mut self, name: &str) {
+        let Some(topic) = self.topics.get(name) else { return };
+        let racks = |partition: &topics::Partition| {
+            let nodes = partition.replicas.iter().filter_map(|node| self.nodes.get(*node));
+            nodes.filter_map(|node| node.rack.clone()).collect()
+        };
+        let facts = groups::TopicFacts {
+            id: topic.id,
+            partitions: topic.partitions.len() as i32,
+            racks: topic.partitions.iter().map(racks).collect(),
+        };
+        self.groups.topic_changed(name, facts);
+    }
+
+    /// How the groups of the consumer protocol are timed (KIP-848).
+    pub fn consumer_pace(&self, group: &str) -> groups::Pace {
+        let settings = self.configs.group_settings(group);
+        groups::Pace {
+            session_timeout: millis(settings.consumer_session_timeout_ms),
+            heartbeat_interval_ms: settings.consumer_heartbeat_interval_ms,
+            assignment_interval: millis(settings.consumer_assignment_interval_ms),
+        }
+    }
+
+    /// An id no one has had.
+    pub fn new_id(&mut self) -> Uuid {
+        random_uuid(&mut self.rng)
     }
 
     /// Takes over topic configs that have changed.
@@ -203,7 +235,7 @@ impl State {
         for topic in self.topics.iter_mut() {
             topic.settings = self.configs.topic_settings(&topic.name);
         }
-        self.groups.configure(group_settings(self.configs.broker_settings()));
+        self.groups.configure(group_settings(&self.configs));
         let version = self.transactions.settings().version;
         self.transactions.configure(transaction_settings(self.configs.broker_settings(), version));
         self.watch_leaderless(now);
@@ -332,6 +364,7 @@ impl State {
         self.configs.set_topic(name, configs);
         let id = random_uuid(&mut self.rng);
         self.topics.create(name, id, placement, self.configs.topic_settings(name), &self.nodes);
+        self.tell_groups_of_topic(name);
         Ok(())
     }
 
@@ -390,12 +423,19 @@ fn partition_for(key: &str, partitions: i32) -> i32 {
     hash.checked_abs().unwrap_or(0) % partitions.max(1)
 }
 
-fn group_settings(broker: &BrokerSettings) -> groups::Settings {
+fn group_settings(configs: &Configs) -> groups::Settings {
+    let broker = configs.broker_settings();
+    let (may_upgrade, may_downgrade) = configs.consumer_migration();
     let at_least_zero = |number: i32| usize::try_from(number).unwrap_or(0);
     groups::Settings {
         min_session_timeout_ms: broker.group_min_session_timeout_ms,
         max_session_timeout_ms: broker.group_max_session_timeout_ms,
         max_size: at_least_zero(broker.group_max_size),
+        consumer_max_size: at_least_zero(broker.consumer_group_max_size),
+        may_upgrade,
+        may_downgrade,
+        assignors: configs.consumer_assignors().iter().filter_map(|name| groups::Assignor::named(name)).collect(),
+        regex_refresh_interval: millis(broker.consumer_group_regex_refresh_interval_ms),
         initial_rebalance_delay: millis(broker.group_initial_rebalance_delay_ms),
         offset_metadata_max_chars: at_least_zero(broker.offset_metadata_max_bytes),
         offsets_retention: millis(i64::from(broker.offsets_retention_minutes) * 60_000),

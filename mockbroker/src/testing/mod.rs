@@ -640,6 +640,7 @@ impl Builder {
         let advertised = nodes.map(|node| (node.id, format!("{}:{}", node.host, node.port))).collect();
         let shared = Arc::new(Shared::new(&self.server.cluster, Clock::tokio())?);
         let keeper = Arc::clone(&shared);
+        #[expect(clippy::disallowed_methods, reason = "the driver's keeper of time")]
         let keeper = tokio::spawn(async move { keeper.keep_time().await }).abort_handle();
         Ok(MockCluster { shared, driver: Driver::InMemory { keeper }, advertised })
     }

@@ -68,7 +68,7 @@ impl WaitFor<'_> {
     /// offset.
     pub fn records(self, topic: &str, at_least: usize) -> Wait<Vec<StoredRecord>> {
         let name = topic.to_owned();
-        let what = format!("{at_least} records in '{topic}'");
+        let what = format!("{} in '{topic}'", counted(at_least, "record"));
         if let Some(why) = self.no_such_topic(topic, None) {
             return Wait::hopeless(what, why);
         }
@@ -146,7 +146,7 @@ impl WaitFor<'_> {
             (view.state == GroupState::Stable && view.members.len() == members).then_some(view)
         };
         let id = group.to_owned();
-        let what = format!("group '{group}' to be stable with {members} members");
+        let what = format!("group '{group}' to be stable with {}", counted(members, "member"));
         self.until_with(what, look, move |cluster| describe_group(cluster, &id))
     }
 
@@ -179,7 +179,7 @@ impl WaitFor<'_> {
 
     /// So many requests to have arrived, before or from now on.
     pub fn requests(self, which: Requests, at_least: usize) -> Wait<Vec<Arc<ReceivedRequest>>> {
-        let what = format!("{at_least} requests: {which}");
+        let what = format!("{}: {which}", counted(at_least, "request"));
         if let Err(impossible) = self.shared().with(|cluster| cluster.check_requests(&which)) {
             return Wait::hopeless(what, impossible.to_string());
         }
@@ -193,14 +193,9 @@ impl WaitFor<'_> {
     /// A fault to have happened so often.
     pub fn hits(self, fault: &PlannedFault, at_least: u64) -> Wait<u64> {
         let id = fault.id();
-        let what = format!("'{}' to happen {at_least} times", fault.words());
-        let (hits, spent) = self.shared().with(|cluster| (cluster.hits(id), cluster.is_spent(id)));
-        match hits {
-            None => return Wait::hopeless(what, "it is not planned any more".into()),
-            Some(hits) if spent && hits < at_least => {
-                return Wait::hopeless(what, format!("it happens {hits} times, and has"));
-            }
-            Some(_) => {}
+        let what = format!("'{}' to have happened {}", fault.words(), counted(at_least, "time"));
+        if let Some(why) = self.shared().with(|cluster| cluster.cannot_happen(id, at_least)) {
+            return Wait::hopeless(what, why);
         }
         self.until_with(what, move |cluster| cluster.hits(id).filter(|hits| *hits >= at_least), describe_faults)
     }
@@ -211,7 +206,11 @@ impl WaitFor<'_> {
         let look = move |cluster: &Cluster| {
             cluster.faults().iter().any(|view| view.id == id && view.holding > 0).then_some(())
         };
-        self.until_with(format!("'{}' to hold something", fault.words()), look, describe_faults)
+        let what = format!("'{}' to hold something", fault.words());
+        if let Some(why) = self.shared().with(|cluster| cluster.cannot_hold(id)) {
+            return Wait::hopeless(what, why);
+        }
+        self.until_with(what, look, describe_faults)
     }
 
     /// A partition's high watermark to reach `offset`; the high watermark then.
@@ -389,6 +388,11 @@ impl<T> Future for Wait<T> {
     }
 }
 
+fn counted(count: impl fmt::Display, what: &str) -> String {
+    let count = count.to_string();
+    if count == "1" { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
 // ---- what was there instead ----
 
 fn records_of(cluster: &Cluster, topic: &str) -> Vec<StoredRecord> {
@@ -462,8 +466,11 @@ fn describe_faults(cluster: &Cluster) -> String {
     for fault in cluster.faults() {
         let _ = writeln!(
             out,
-            "  fault '{}': {} requests matched, happened {} times, holds {}",
-            fault.fault, fault.matched, fault.hits, fault.holding
+            "  fault '{}': {} matched, happened {}, holds {}",
+            fault.fault,
+            counted(fault.matched, "request"),
+            counted(fault.hits, "time"),
+            fault.holding
         );
     }
     out + &describe_requests(cluster)

@@ -182,6 +182,7 @@ broker_settings! {
     group_max_session_timeout_ms: i32 = "group.max.session.timeout.ms",
     group_initial_rebalance_delay_ms: i32 = "group.initial.rebalance.delay.ms",
     group_max_size: i32 = "group.max.size",
+    consumer_group_regex_refresh_interval_ms: i32 = "group.consumer.regex.refresh.interval.ms",
     consumer_group_max_size: i32 = "group.consumer.max.size",
     share_group_max_size: i32 = "group.share.max.size",
     streams_group_max_size: i32 = "group.streams.max.size",

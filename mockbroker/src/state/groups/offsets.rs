@@ -1,5 +1,6 @@
 //! The offsets a group has committed.
 
+use super::consumer::StaleCommit;
 use crate::error::{ErrorCode, Reject};
 use crate::time::Time;
 use crate::wire::Uuid;
@@ -164,9 +165,16 @@ pub struct Commit<'a> {
     pub(super) now: Time,
     pub(super) metadata_max_chars: usize,
     pub(super) retention: Option<Duration>,
+    /// The member is in a later epoch than it believes.
+    pub(super) stale: Option<StaleCommit>,
 }
 
 impl Commit<'_> {
+    /// Whether the member may commit this partition. Kafka refuses the whole request if it may not commit one.
+    pub fn check(&self, topic_id: Uuid, partition: i32) -> Result<(), Reject> {
+        self.stale.as_ref().map_or(Ok(()), |stale| stale.check(topic_id, partition))
+    }
+
     /// Commits one partition's offset; another partition is not affected by its refusal.
     pub fn put(&mut self, topic: &str, topic_id: Uuid, partition: i32, new: NewOffset<'_>) -> Result<(), Reject> {
         let metadata = new.metadata.unwrap_or_default();
