@@ -190,6 +190,8 @@ impl Cluster {
         let deadlines = [
             self.parked.next_deadline(),
             self.state.groups.next_deadline(),
+            self.state.next_transaction_deadline(),
+            self.state.next_producer_cleanup(),
             self.state.next_replication(),
             self.kept_back.next_deadline(),
             (!self.undelivered.is_empty()).then_some(Time::ZERO + self.ahead),
@@ -464,6 +466,8 @@ impl Cluster {
             self.resume(now, ticket, true, outputs);
         }
         self.state.groups.expire(now);
+        self.state.expire_transactions(now, &self.paused);
+        self.state.expire_producers(now);
     }
 
     /// Changes the cluster from outside.
@@ -563,6 +567,7 @@ impl Cluster {
 
     /// Answers whoever need not wait any more.
     fn settle(&mut self, now: Time, outputs: &mut Vec<Output>) {
+        self.state.finish_transactions(now, &self.paused);
         for partition in self.state.take_changed() {
             for ticket in self.parked.on_partition(&partition) {
                 self.resume(now, ticket, false, outputs);

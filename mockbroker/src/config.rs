@@ -19,6 +19,9 @@ pub struct ClusterConfig {
     /// How many of the most recent requests are kept for [`Cluster::requests`](crate::cluster::Cluster::requests); 0
     /// keeps none. Beside this number, frames of 16 MiB together are the bound.
     pub requests_kept: usize,
+    /// The level of the feature `transaction.version`, 0 to 2 (KIP-890). Clients go by it, and so do coordinators where
+    /// they end a transaction by themselves. 2 is what Kafka 4.3 formats new clusters with.
+    pub transaction_version: i16,
     /// How long a follower's fetch takes, there and back: a record is known to be copied so long after it was
     /// appended. Default zero: followers copy at once. [`Command::SetFollowerDelay`] changes it for one broker.
     ///
@@ -38,6 +41,9 @@ pub struct ClusterConfig {
 
 /// Enough for everything a test does, and a bound for a server that runs for days.
 const REQUESTS_KEPT: usize = 10_000;
+
+/// The highest level Kafka 4.3 calls ready for production.
+pub(crate) const TRANSACTION_VERSION: i16 = 2;
 
 /// A broker to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,6 +100,7 @@ impl ClusterConfig {
             configs: BTreeMap::new(),
             seed: 0,
             requests_kept: REQUESTS_KEPT,
+            transaction_version: TRANSACTION_VERSION,
             follower_delay: Duration::ZERO,
             failover_delay: Duration::ZERO,
             eligible_leader_replicas: true,
@@ -111,6 +118,9 @@ impl ClusterConfig {
                 return Err(ConfigError::BrokerId(node.id.0));
             }
         }
+        if !(0..=TRANSACTION_VERSION).contains(&self.transaction_version) {
+            return Err(ConfigError::TransactionVersion(self.transaction_version));
+        }
         Ok(())
     }
 }
@@ -124,6 +134,9 @@ pub enum ConfigError {
     /// Ids are unique and not negative.
     #[error("broker id {0} is negative or used twice; give every broker its own id from 0 up")]
     BrokerId(i32),
+    /// There are three levels.
+    #[error("transaction.version is 0, 1 or 2, not {0}")]
+    TransactionVersion(i16),
     /// A broker config Kafka would not start with.
     #[error("broker configuration")]
     Config(#[from] InvalidConfig),

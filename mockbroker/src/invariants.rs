@@ -17,6 +17,11 @@ pub(crate) fn check(state: &State) {
                 log.end_offset()
             );
             assert!(
+                (log.start_offset()..=log.high_watermark()).contains(&log.last_stable_offset()),
+                "the last stable offset of {name}-{index}, {}, is out of order",
+                log.last_stable_offset()
+            );
+            assert!(
                 partition.isr.iter().all(|node| partition.replicas.contains(node)),
                 "in-sync replicas of {name}-{index} are not all replicas"
             );

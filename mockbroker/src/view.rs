@@ -5,6 +5,7 @@ use crate::state::State;
 use crate::state::nodes::{Node, NodeId};
 use crate::state::producers::Producer;
 use crate::state::topics::{Partition, Topic};
+use crate::state::transactions::{Identity, Status, Transaction};
 use serde::Serialize;
 
 /// A cluster at one moment.
@@ -20,6 +21,8 @@ pub struct View {
     pub topics: Vec<TopicView>,
     /// Ids of all groups.
     pub groups: Vec<String>,
+    /// Transactional ids, by name.
+    pub transactions: Vec<TransactionView>,
     /// Open connections.
     pub connections: usize,
     /// Requests that wait for data, time, each other or a fault's release.
@@ -91,6 +94,33 @@ pub struct ReplicaView {
     pub diverges_at: Option<i64>,
 }
 
+/// A transactional id, as its coordinator knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TransactionView {
+    /// The id.
+    pub transactional_id: String,
+    /// Who writes for it.
+    pub producer: Identity,
+    /// Where its transaction is in its life.
+    pub status: Status,
+    /// The partitions that take part; while it ends, those whose marker is missing.
+    pub partitions: Vec<(String, i32)>,
+    /// When the transaction began, in milliseconds of the brokers' clock since the Unix epoch; −1 for none.
+    pub started_ms: i64,
+}
+
+impl TransactionView {
+    fn of((id, transaction): (&str, &Transaction)) -> Self {
+        Self {
+            transactional_id: id.to_owned(),
+            producer: transaction.producer(),
+            status: transaction.status(),
+            partitions: transaction.partitions().iter().cloned().collect(),
+            started_ms: transaction.started_ms(),
+        }
+    }
+}
+
 impl View {
     pub(crate) fn of(
         state: &State,
@@ -105,6 +135,7 @@ impl View {
             brokers: state.nodes.iter().cloned().collect(),
             topics: state.topics.iter().map(TopicView::of).collect(),
             groups: state.groups.ids().map(str::to_owned).collect(),
+            transactions: state.transactions.iter().map(TransactionView::of).collect(),
             connections,
             waiting_requests,
             paused,

@@ -114,6 +114,9 @@ pub(super) fn has_others(api: ApiKey) -> bool {
             | ApiKey::ListGroups
             | ApiKey::DescribeTopicPartitions
             | ApiKey::ListConfigResources
+            | ApiKey::ListTransactions
+            | ApiKey::DescribeProducers
+            | ApiKey::WriteTxnMarkers
     )
 }
 
@@ -130,6 +133,7 @@ pub(super) fn may_name_several(api: ApiKey) -> bool {
             | ApiKey::IncrementalAlterConfigs
             | ApiKey::ConsumerGroupDescribe
             | ApiKey::DescribeTransactions
+            | ApiKey::AddPartitionsToTxn
     )
 }
 
@@ -150,6 +154,7 @@ const OTHER_NAMES: &[&str] = &[
     "coordinator_keys",
     "transactional_id",
     "transactional_ids",
+    "v3_and_below_transactional_id",
     "resource_name",
     "member_id",
     "user",

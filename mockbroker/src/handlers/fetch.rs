@@ -4,22 +4,23 @@
 //! request and partition; incremental sessions (KIP-227); leader epochs and divergence (KIP-320, KIP-595); the new
 //! leader in the answer (KIP-951); reads from any replica from version 11 on, as far as it knows them to be committed
 //! (KIP-392).
-//! Leaves out: preferred replicas, aborted transactions, quotas.
+//! Leaves out: preferred replicas, quotas.
 //! Differs from Apache Kafka: never sends the cut-off batch at the end of a limit, which clients throw away.
 
 use super::{Answer, named_topic, rack};
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
 use crate::fault::Part;
-use crate::state::State;
 use crate::state::fetch_sessions::{Context, FetchKey, NO_SESSION, Seen, Wanted};
 use crate::state::nodes::NodeId;
 use crate::state::replication::ReplicaLog;
 use crate::state::topics::Partition;
+use crate::state::{self, State};
 use crate::time::{Time, millis};
 use crate::wire::generated::fetch_request::{FetchRequest, FetchTopic, ForgottenTopic};
 use crate::wire::generated::fetch_response::{
-    EpochEndOffset, FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
+    AbortedTransaction, EpochEndOffset, FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint,
+    PartitionData,
 };
 use crate::wire::{Records, Response, Str};
 use indexmap::IndexMap;
@@ -172,7 +173,12 @@ fn look(state: &State, fetch: &WaitingFetch, key: &FetchKey, wanted: &Wanted) ->
     if wanted.fetch_offset > replica.high_watermark() {
         return Ok(Found::Uncommitted);
     }
-    Ok(Found::Bytes(replica.log().readable_bytes(wanted.fetch_offset, replica.high_watermark())))
+    Ok(Found::Bytes(replica.log().readable_bytes(wanted.fetch_offset, upper(fetch, &replica))))
+}
+
+/// Up to where this client reads.
+fn upper(fetch: &WaitingFetch, replica: &ReplicaLog<'_>) -> i64 {
+    if fetch.committed_only { replica.last_stable_offset() } else { replica.high_watermark() }
 }
 
 fn read(
@@ -200,11 +206,25 @@ fn read(
         Found::Diverged(diverging_epoch) => row.diverging_epoch = diverging_epoch,
         Found::Bytes(_) => {
             let max_bytes = usize::try_from(wanted.max_bytes).unwrap_or(0).min(left);
-            let slice = log.read(wanted.fetch_offset, replica.high_watermark(), max_bytes, at_least_one);
+            let slice = log.read(wanted.fetch_offset, upper(fetch, &replica), max_bytes, at_least_one);
+            if fetch.committed_only && wanted.fetch_offset < upper(fetch, &replica) {
+                row.aborted_transactions = Some(aborted(&replica, wanted.fetch_offset, slice.bytes));
+            }
             row.records = Some(slice.chunks.into_iter().collect());
         }
     }
     Ok(row)
+}
+
+/// The aborted transactions a reader of so many bytes must know of, and some more, as Kafka's sparse index finds them.
+fn aborted(replica: &ReplicaLog<'_>, offset: i64, bytes: usize) -> Vec<AbortedTransaction> {
+    let upper = replica.log().offset_indexed_after(offset, bytes).unwrap_or(replica.end_offset());
+    let found = replica.log().transactions().aborted(offset, upper.min(replica.end_offset()));
+    let row = |aborted: state::transaction_index::AbortedTransaction| AbortedTransaction {
+        producer_id: aborted.producer_id,
+        first_offset: aborted.first_offset,
+    };
+    found.into_iter().map(row).collect()
 }
 
 /// The partition, if this broker may be read from: its leader, or from version 11 on any of its replicas.

@@ -3,6 +3,8 @@
 //!
 //! The table below is the only list of APIs: what is in it is advertised, decoded and answered, in these versions.
 
+mod add_offsets_to_txn;
+mod add_partitions_to_txn;
 mod alter_configs;
 mod api_versions;
 mod config_resources;
@@ -16,7 +18,10 @@ mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
+mod describe_producers;
 mod describe_topic_partitions;
+mod describe_transactions;
+mod end_txn;
 mod fetch;
 mod find_coordinator;
 mod groups;
@@ -28,6 +33,7 @@ mod leave_group;
 mod list_config_resources;
 mod list_groups;
 mod list_offsets;
+mod list_transactions;
 mod metadata;
 mod offset_commit;
 mod offset_delete;
@@ -37,6 +43,10 @@ mod produce;
 mod share_group_describe;
 mod share_group_heartbeat;
 mod sync_group;
+mod taking_part;
+mod transactions;
+mod txn_offset_commit;
+mod write_txn_markers;
 
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
@@ -141,6 +151,11 @@ apis! {
     DeleteRecords 0..=2 => delete_records::delete_records;
     InitProducerId 0..=5 => init_producer_id::init_producer_id;
     OffsetForLeaderEpoch 2..=4 => offset_for_leader_epoch::offset_for_leader_epoch;
+    AddPartitionsToTxn 0..=5 => add_partitions_to_txn::add_partitions_to_txn;
+    AddOffsetsToTxn 0..=4 => add_offsets_to_txn::add_offsets_to_txn;
+    EndTxn 0..=5 => end_txn::end_txn;
+    WriteTxnMarkers 1..=2 => write_txn_markers::write_txn_markers;
+    TxnOffsetCommit 0..=5 => txn_offset_commit::txn_offset_commit;
     DescribeConfigs 1..=4 => describe_configs::describe_configs;
     AlterConfigs 0..=2 => alter_configs::alter_configs;
     CreatePartitions 0..=3 => create_partitions::create_partitions;
@@ -148,6 +163,9 @@ apis! {
     OffsetDelete 0..=0 => offset_delete::offset_delete;
     IncrementalAlterConfigs 0..=1 => incremental_alter_configs::incremental_alter_configs;
     DescribeCluster 0..=2 => describe_cluster::describe_cluster;
+    DescribeProducers 0..=0 => describe_producers::describe_producers;
+    DescribeTransactions 0..=0 => describe_transactions::describe_transactions;
+    ListTransactions 0..=2 => list_transactions::list_transactions;
     ConsumerGroupHeartbeat 0..=1 => consumer_group_heartbeat::consumer_group_heartbeat;
     ConsumerGroupDescribe 0..=1 => consumer_group_describe::consumer_group_describe;
     ListConfigResources 0..=1 => list_config_resources::list_config_resources;

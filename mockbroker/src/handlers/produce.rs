@@ -2,10 +2,12 @@
 //!
 //! Does: appends at once; checks leader, size, checksum, header, every record, timestamps, in-sync replicas, producer
 //! epoch and sequence; recompresses and stamps where the topic's config demands it; `acks` 0, 1 and −1, which waits for
-//! the high watermark, `timeout_ms` at most.
-//! Leaves out: transactions.
+//! the high watermark, `timeout_ms` at most; verifies with the coordinator that a partition is part of the transaction,
+//! or from version 12 on adds it (KIP-890).
+//! Leaves out: nothing.
 //! Differs from Apache Kafka: none known.
 
+use super::taking_part::take_part;
 use super::{Answer, message, named_topic, rack};
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
@@ -37,7 +39,9 @@ const ZSTD_FROM: i16 = 7;
 const KEPT_BYTES_MIN: usize = 64 * 1024;
 
 pub(super) fn produce(state: &mut State, now: Time, from: &Caller, request: ProduceRequest) -> Answer {
-    let forbidden = transactional_records_need_an_id(&request);
+    let admitted = transactional_records_need_an_id(&request)
+        .map_err(Refusal::from)
+        .and_then(|()| take_part(state, now, from, &request));
     let mut refusals = Vec::new();
     let mut waiting_for = Vec::new();
     let mut responses = Vec::with_capacity(request.topic_data.len());
@@ -55,7 +59,10 @@ pub(super) fn produce(state: &mut State, now: Time, from: &Caller, request: Prod
             let appended = name
                 .clone()
                 .map_err(Refusal::from)
-                .and_then(|name| forbidden.clone().map(|()| name).map_err(Refusal::from))
+                .and_then(|name| match &admitted {
+                    Ok(outside) => outside.check(&name, index).map(|()| name),
+                    Err(refusal) => Err(refusal.clone()),
+                })
                 .and_then(|name| append_one(state, now, from, request.acks, &name, partition, alone));
             rows.push(match appended {
                 Ok(appended) => {
@@ -190,7 +197,7 @@ fn transactional_records_need_an_id(request: &ProduceRequest) -> Result<(), Reje
     }
     match request.transactional_id {
         None => Err(ErrorCode::TransactionalIdAuthorizationFailed.into()),
-        Some(_) => Err(Reject::new(ErrorCode::InvalidTxnState, "transactions are not served yet")),
+        Some(_) => Ok(()),
     }
 }
 
@@ -205,12 +212,21 @@ struct Appended {
 }
 
 /// What a client is told of a refused one.
-struct Refusal {
+#[derive(Clone)]
+pub(super) struct Refusal {
     reject: Reject,
     log_start_offset: i64,
     records: Vec<(i32, &'static str)>,
-    /// Whether the client is told in words: Kafka does for single records and for bytes that are no batch.
+    /// Whether the client is told in words: Kafka does for single records, for bytes that are no batch, and where a
+    /// coordinator's answer is put in other words.
     explained: bool,
+}
+
+impl Refusal {
+    /// A refusal whose words the client is told.
+    pub(super) fn explained(reject: Reject) -> Self {
+        Self { explained: true, ..reject.into() }
+    }
 }
 
 impl From<Reject> for Refusal {
@@ -266,8 +282,11 @@ fn append_one(
     })?;
     let checked =
         check_records(now, &header, bytes, &settings).map_err(|refusal| Refusal { log_start_offset, ..refusal })?;
-    let admission =
-        partition.producers.admit(&header).map_err(|reject| Refusal { log_start_offset, ..reject.into() })?;
+    let open_since = partition.log.transactions().open_since(header.producer_id);
+    let admission = partition
+        .producers
+        .admit(&header, open_since)
+        .map_err(|reject| Refusal { log_start_offset, ..reject.into() })?;
     if let Admission::Duplicate(stored) = admission {
         return Ok(Appended {
             base_offset: stored.base_offset,
@@ -280,7 +299,10 @@ fn append_one(
     let append_time = (settings.timestamp_type == TimestampType::LogAppendTime).then_some(wall_clock_ms);
     let (end_before, leader_epoch) = (partition.log.end_offset(), partition.leader_epoch);
     let stored = partition.log.append(writable(checked, alone), leader_epoch, append_time).clone();
-    partition.producers.remember(&stored, now);
+    partition.producers.remember(&stored);
+    if stored.has_producer_id() {
+        state.expect_producer_cleanup(now);
+    }
     state.appended(now, topic, data.index, end_before);
     Ok(Appended {
         base_offset: stored.base_offset,
@@ -292,7 +314,7 @@ fn append_one(
 }
 
 /// The one batch a partition may carry since version 3 (`ProduceRequest.validateRecords`).
-fn one_batch(version: i16, records: Records) -> Result<Bytes, Reject> {
+pub(super) fn one_batch(version: i16, records: Records) -> Result<Bytes, Reject> {
     let invalid = |what: &'static str| Err(Reject::new(ErrorCode::InvalidRecord, what));
     let bytes = records.to_bytes();
     let size = match whole_batch(&bytes)? {

@@ -405,7 +405,9 @@ impl State {
     fn with_coordinators(&mut self, now: Time, act: impl FnOnce(&mut Self)) {
         let before: BTreeMap<String, Option<NodeId>> =
             self.groups.ids().map(|group| (group.to_owned(), self.coordinator_of(group))).collect();
+        let given_up = self.transactions_given_up();
         act(self);
+        self.take_up_transactions(given_up);
         for (group, from) in before {
             let to = self.coordinator_of(&group);
             match (from, to) {

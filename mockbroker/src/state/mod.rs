@@ -10,13 +10,15 @@ pub mod nodes;
 pub mod producers;
 pub mod replication;
 pub mod topics;
+pub mod transaction_index;
+pub mod transactions;
 
 use crate::config::{ClusterConfig, ConfigError, TopicConfig};
 use crate::error::{ErrorCode, Reject};
 use crate::parked::PartitionName;
 use crate::time::{Time, millis};
 use crate::wire::Uuid;
-use configs::Configs;
+use configs::{BrokerSettings, Configs};
 use failover::Replication;
 use fetch_sessions::FetchSessions;
 use groups::Groups;
@@ -24,7 +26,8 @@ use nodes::{Node, NodeId, Nodes};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use std::collections::{BTreeMap, BTreeSet};
-use topics::{OFFSETS_TOPIC, Topics};
+use topics::{OFFSETS_TOPIC, Partition, Topics};
+use transactions::{ProducerIds, Transactions};
 
 /// Everything a cluster knows.
 #[derive(Debug)]
@@ -39,15 +42,19 @@ pub struct State {
     pub configs: Configs,
     /// Consumer groups and their offsets.
     pub groups: Groups,
+    /// Transactional ids and their transactions.
+    pub transactions: Transactions,
     /// Incremental fetch sessions.
     pub fetch_sessions: FetchSessions,
     /// The cluster's only source of chance.
     pub rng: SmallRng,
     /// How far the brokers' wall clock, which stamps records, is off from the time they are told.
     pub wall_clock_offset_ms: i64,
+    producer_ids: ProducerIds,
+    /// When to look for producers that wrote nothing for long; `None` while there are none.
+    next_producer_cleanup: Option<Time>,
     /// Who vanished and when something is copied.
     replication: Replication,
-    next_producer_id: i64,
     changed: BTreeSet<PartitionName>,
 }
 
@@ -88,6 +95,8 @@ impl State {
             configs.introduce(node.id.0, rack.collect())?;
         }
         let groups = Groups::new(group_settings(&configs));
+        let transactions =
+            Transactions::new(transaction_settings(configs.broker_settings(), config.transaction_version));
         let nodes = config.nodes.iter().map(|node| Node {
             id: node.id,
             host: node.host.clone(),
@@ -103,11 +112,13 @@ impl State {
             topics: Topics::default(),
             configs,
             groups,
+            transactions,
             fetch_sessions: FetchSessions::default(),
             rng,
             wall_clock_offset_ms: 0,
+            producer_ids: ProducerIds::default(),
+            next_producer_cleanup: None,
             replication: Replication::new(config),
-            next_producer_id: 0,
             changed: BTreeSet::new(),
         };
         for topic in &config.topics {
@@ -235,14 +246,14 @@ impl State {
             topic.settings = self.configs.topic_settings(&topic.name);
         }
         self.groups.configure(group_settings(&self.configs));
+        let version = self.transactions.settings().version;
+        self.transactions.configure(transaction_settings(self.configs.broker_settings(), version));
         self.watch_leaderless(now);
     }
 
     /// A producer id no one has had.
     pub fn new_producer_id(&mut self) -> i64 {
-        let id = self.next_producer_id;
-        self.next_producer_id += 1;
-        id
+        self.producer_ids.take()
     }
 
     /// The broker that coordinates this group, making the offsets topic if this is the first to ask.
@@ -252,13 +263,18 @@ impl State {
 
     /// Refuses unless this broker coordinates the group.
     pub fn check_coordinator(&self, node: NodeId, group: &str) -> Result<(), Reject> {
-        let topic = self.topics.get(OFFSETS_TOPIC).ok_or(ErrorCode::NotCoordinator)?;
-        let partition = topic.partition(partition_for(group, topic.partitions.len() as i32));
-        if partition.is_some_and(|partition| partition.leader == Some(node)) {
-            Ok(())
-        } else {
-            Err(ErrorCode::NotCoordinator.into())
-        }
+        if self.leader_for(OFFSETS_TOPIC, group) == Some(node) { Ok(()) } else { Err(ErrorCode::NotCoordinator.into()) }
+    }
+
+    /// The broker that leads the partition of an internal topic which `key` falls on, if there is one.
+    fn leader_for(&self, topic: &str, key: &str) -> Option<NodeId> {
+        self.partition_for(topic, key)?.leader
+    }
+
+    /// The partition of an internal topic which `key` falls on.
+    fn partition_for(&self, topic: &str, key: &str) -> Option<&Partition> {
+        let topic = self.topics.get(topic)?;
+        topic.partition(partition_for(key, topic.partitions.len() as i32))
     }
 
     /// The broker that leads the partition of an internal topic which `key` falls on.
@@ -276,10 +292,42 @@ impl State {
         now.as_millis().saturating_add(self.wall_clock_offset_ms)
     }
 
-    /// The partition of the offsets topic a group falls on; 0 while there is no such topic.
+    /// The partition of the offsets topic a group falls on, or will fall on once there is such a topic.
     pub fn coordinator_partition(&self, group: &str) -> i32 {
-        let partitions = self.topics.get(OFFSETS_TOPIC).map_or(1, |topic| topic.partitions.len());
-        partition_for(group, partitions as i32)
+        let configured = self.configs.broker_settings().offsets_topic_num_partitions;
+        let partitions = self.topics.get(OFFSETS_TOPIC).map_or(configured, |topic| topic.partitions.len() as i32);
+        partition_for(group, partitions)
+    }
+
+    /// Notes that a producer wrote somewhere: it is forgotten when it has been silent for long.
+    pub(crate) fn expect_producer_cleanup(&mut self, now: Time) {
+        if self.next_producer_cleanup.is_none() {
+            let interval = millis(self.configs.broker_settings().producer_id_expiration_check_interval_ms);
+            self.next_producer_cleanup = Some(now + interval);
+        }
+    }
+
+    /// When producers that were silent for long are forgotten next.
+    pub(crate) fn next_producer_cleanup(&self) -> Option<Time> {
+        self.next_producer_cleanup
+    }
+
+    /// Forgets producers that were silent for `producer.id.expiration.ms`, partition by partition.
+    pub(crate) fn expire_producers(&mut self, now: Time) {
+        if self.next_producer_cleanup.is_none_or(|at| now < at) {
+            return;
+        }
+        self.next_producer_cleanup = None;
+        let oldest_ms = self.wall_clock_ms(now) - i64::from(self.configs.broker_settings().producer_id_expiration_ms);
+        let mut left = false;
+        for partition in self.topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
+            let transactions = partition.log.transactions();
+            partition.producers.expire(oldest_ms, |id| transactions.open_since(id).is_some());
+            left |= partition.producers.iter().next().is_some();
+        }
+        if left {
+            self.expect_producer_cleanup(now);
+        }
     }
 
     /// Notes that a partition changed in a way a waiting fetch may care about.
@@ -404,6 +452,16 @@ fn group_settings(configs: &Configs) -> groups::Settings {
         offsets_retention: millis(i64::from(broker.offsets_retention_minutes) * 60_000),
         offsets_retention_check_interval: millis(broker.offsets_retention_check_interval_ms),
         ..Default::default()
+    }
+}
+
+fn transaction_settings(broker: &BrokerSettings, version: i16) -> transactions::Settings {
+    transactions::Settings {
+        max_timeout_ms: broker.transaction_max_timeout_ms,
+        abort_interval_ms: broker.transaction_abort_timed_out_interval_ms,
+        id_expiration_ms: broker.transactional_id_expiration_ms,
+        remove_expired_interval_ms: broker.transaction_remove_expired_interval_ms,
+        version,
     }
 }
 

@@ -201,7 +201,7 @@ impl ReplicaLog<'_> {
 
     /// Up to where it lets consumers read who want only what is decided.
     pub fn last_stable_offset(&self) -> i64 {
-        self.high_watermark.min(self.log.last_stable_offset())
+        self.log.last_stable_offset_at(self.high_watermark)
     }
 
     /// Where an epoch ended in the replica's log; see [`LeaderEpochs::end_offset_for`].
@@ -542,8 +542,8 @@ impl Partition {
         self.part_at(cut);
         if let Some(tail) = self.copies[next].tail.take() {
             self.log.append_stored(tail.batches, &tail.epochs);
-            for header in self.log.batches().map(|batch| &batch.header).filter(|header| header.base_offset >= cut) {
-                self.producers.remember_stored(header);
+            for batch in self.log.batches().filter(|batch| batch.header.base_offset >= cut) {
+                self.producers.remember_stored(batch);
             }
         }
         self.holder = node;
@@ -567,7 +567,7 @@ impl Partition {
         }
         let epochs = self.log.epochs().clone();
         let removed = self.log.split_off(cut);
-        self.producers.truncate(cut, self.log.batches().map(|batch| &batch.header));
+        self.producers.truncate(cut, self.log.batches());
         for replica in self.copies.iter_mut().filter(|replica| replica.shared() > cut) {
             let shared = replica.shared();
             let own = removed.iter().take_while(|batch| batch.header.base_offset < shared).cloned();
@@ -836,7 +836,7 @@ mod tests {
                         let (epoch, end) = (partition.leader_epoch, partition.log.end_offset());
                         let bytes = batch.build().expect("a batch").into();
                         let header = partition.log.append(bytes, epoch, None).clone();
-                        partition.producers.remember(&header, now);
+                        partition.producers.remember(&header);
                         partition.appended(now, end, &RULES);
                         plain.logs[leader].extend(std::iter::repeat_n((epoch, key), count.into()));
                     }

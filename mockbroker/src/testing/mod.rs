@@ -644,6 +644,13 @@ impl Builder {
         self
     }
 
+    /// The level of the feature `transaction.version`, 0 to 2; 2 unless told otherwise. Before 2, a transaction's end leaves
+    /// its producer's epoch alone (KIP-890).
+    pub fn transaction_version(mut self, level: i16) -> Self {
+        self.server.cluster.transaction_version = level;
+        self
+    }
+
     /// How many of the most recent requests are kept for [`MockCluster::requests`]; 10,000 unless told otherwise.
     pub fn requests_kept(mut self, count: usize) -> Self {
         self.server.cluster.requests_kept = count;

@@ -11,6 +11,7 @@ mod offsets;
 mod produce;
 mod share_groups;
 mod topics;
+mod transactions;
 mod verbs;
 
 use tests::differential::{Stage, check, known};
@@ -42,6 +43,8 @@ scripts! {
         consumer_group_static_members, consumer_group_commits, consumer_group_expressions, consumer_group_migration;
     share_groups: share_group_members, share_group_refusals;
     offsets: commit_and_fetch, commit_refused, fetch_offsets_of_strangers, offset_delete;
+    transactions: transactions_of_older_clients, transactions_of_newer_clients, transactions_refused, transactions_fenced,
+        aborted_transactions, transactional_offsets, list_transactions, hanging_transactions;
 }
 
 #[test]

@@ -625,6 +625,19 @@ impl Classic {
         Ok(())
     }
 
+    /// Whether offsets may be sent within a transaction. Its older clients name no member, and the group may be in the
+    /// middle of a rebalance (KIP-447).
+    pub(super) fn check_transactional_commit(&self, claim: &Claim<'_>) -> Result<(), ErrorCode> {
+        if self.state == State::Dead {
+            return Err(ErrorCode::CoordinatorNotAvailable);
+        }
+        if claim.generation < 0 && self.state == State::Empty {
+            return Ok(());
+        }
+        let names_somebody = claim.generation >= 0 || !claim.member_id.is_empty() || claim.instance_id.is_some();
+        if names_somebody { self.check_claim(claim) } else { Ok(()) }
+    }
+
     fn check_commit(&self, claim: &Claim<'_>) -> Result<(), ErrorCode> {
         if self.state == State::Dead {
             return Err(ErrorCode::CoordinatorNotAvailable);

@@ -190,6 +190,8 @@ pub struct Groups {
     answers: Vec<(Ticket, GroupAnswer)>,
     /// When to look for expired offsets next; `None` while there is no group.
     next_cleanup: Option<Time>,
+    /// How many offsets have been committed or sent.
+    commits: u64,
 }
 
 /// What is kept under one group id.
@@ -217,6 +219,7 @@ impl Groups {
             timers: Timers::default(),
             answers: Vec::new(),
             next_cleanup: None,
+            commits: 0,
         }
     }
 
@@ -441,7 +444,60 @@ impl Groups {
         };
         let metadata_max_chars = self.settings.offset_metadata_max_chars;
         let group = self.groups.get_mut(group).ok_or(if_unknown)?;
-        Ok(Commit { offsets: &mut group.offsets, now, metadata_max_chars, retention, stale })
+        let (offsets, commits) = (&mut group.offsets, &mut self.commits);
+        Ok(Commit { offsets, commits, transaction_of: None, now, metadata_max_chars, retention, stale })
+    }
+
+    /// Whether offsets may be sent by this claim within a transaction of this producer, and the means to do so. They
+    /// count when the transaction commits: see [`Self::end_pending_offsets`].
+    pub fn begin_transactional_commit(
+        &mut self,
+        now: Time,
+        group: &str,
+        claim: &Claim<'_>,
+        producer_id: i64,
+    ) -> Result<Commit<'_>, Reject> {
+        self.expire(now);
+        if !self.groups.contains_key(group) {
+            if claim.generation >= 0 {
+                return Err(ErrorCode::IllegalGeneration.into());
+            }
+            self.create(now, group);
+        }
+        let metadata_max_chars = self.settings.offset_metadata_max_chars;
+        let group = self.groups.get_mut(group).ok_or(ErrorCode::IllegalGeneration)?;
+        let stale = match &group.members {
+            Members::Classic(classic) => classic.check_transactional_commit(claim).map(|()| None)?,
+            Members::Consumer(consumer) => consumer.admit_transactional_commit(claim)?,
+            Members::Share(_) => return Err(ErrorCode::GroupIdNotFound.into()),
+        };
+        Ok(Commit {
+            offsets: &mut group.offsets,
+            commits: &mut self.commits,
+            transaction_of: Some(producer_id),
+            now,
+            metadata_max_chars,
+            retention: None,
+            stale,
+        })
+    }
+
+    /// The groups to which an open transaction of this producer has sent offsets.
+    pub fn with_pending_offsets_of(&self, producer_id: i64) -> Vec<String> {
+        let sent = self.groups.iter().filter(|(_, group)| group.offsets.has_pending_of(producer_id));
+        sent.map(|(id, _)| id.to_string()).collect()
+    }
+
+    /// The producer's transaction has ended: the offsets it sent take effect or are forgotten.
+    pub fn end_pending_offsets(&mut self, group: &str, producer_id: i64, committed: bool) {
+        if let Some(group) = self.groups.get_mut(group) {
+            group.offsets.end_pending(producer_id, committed);
+        }
+    }
+
+    /// Whether an open transaction has sent an offset for this partition, so that the committed one is about to change.
+    pub fn is_unstable(&self, group: &str, topic: &str, partition: i32) -> bool {
+        self.groups.get(group).is_some_and(|group| group.offsets.is_pending(topic, partition))
     }
 
     /// The committed offset of a partition, if there is one for this topic.
@@ -613,7 +669,7 @@ impl Groups {
     /// Forgets everything a group has committed.
     pub fn drop_offsets(&mut self, group: &str) {
         if let Some(group) = self.groups.get_mut(group) {
-            group.offsets.retain(|_, _| false);
+            group.offsets.clear();
         }
     }
 
@@ -663,7 +719,7 @@ impl Groups {
         let mut ended = Vec::new();
         for (id, group) in &mut self.groups {
             group.expire_offsets(now, retention);
-            if group.offsets.is_empty() && group.is_empty() && group.kind() != GroupKind::Share {
+            if group.has_no_offsets() && group.is_empty() && group.kind() != GroupKind::Share {
                 ended.push(Arc::clone(id));
             }
         }
@@ -773,6 +829,10 @@ impl Groups {
 }
 
 impl Group {
+    fn has_no_offsets(&self) -> bool {
+        self.offsets.is_empty() && !self.offsets.has_pending()
+    }
+
     fn kind(&self) -> GroupKind {
         match &self.members {
             Members::Classic(_) => GroupKind::Classic,
@@ -808,7 +868,7 @@ impl Group {
     /// Something of it would be there again after its coordinator is gone.
     fn is_logged(&self) -> bool {
         match &self.members {
-            Members::Classic(classic) => classic.is_logged() || !self.offsets.is_empty(),
+            Members::Classic(classic) => classic.is_logged() || !self.has_no_offsets(),
             Members::Consumer(_) | Members::Share(_) => true,
         }
     }

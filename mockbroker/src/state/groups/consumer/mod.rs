@@ -590,6 +590,18 @@ impl Consumer {
         }
     }
 
+    /// The same for offsets sent in a transaction, whose clients need not say who they are, and know no epochs of members.
+    pub(super) fn admit_transactional_commit(&self, claim: &Claim<'_>) -> Result<Option<StaleCommit>, ErrorCode> {
+        if claim.generation < 0 && claim.member_id.is_empty() && claim.instance_id.is_none() {
+            return Ok(None);
+        }
+        match self.admit_commit(claim) {
+            Ok(stale) => Ok(stale.map(|stale| StaleCommit { code: ErrorCode::IllegalGeneration, ..stale })),
+            Err(ErrorCode::StaleMemberEpoch) => Err(ErrorCode::IllegalGeneration),
+            Err(code) => Err(code),
+        }
+    }
+
     /// Whether this member may ask for offsets; nobody in particular always may.
     pub(super) fn check_offset_fetch(&self, member_id: Option<&str>, epoch: i32) -> Result<(), ErrorCode> {
         if member_id.is_none() && epoch < 0 {
