@@ -43,25 +43,32 @@ pub fn run_many(
     mut each: impl FnMut(Run) -> ControlFlow<()>,
 ) -> ControlFlow<()> {
     let (mut children, mut running) = (Vec::new(), Vec::new());
+    let mut free: Vec<usize> = (0..jobs.max(1)).collect();
     let mut waiting = seeds.into_iter();
     loop {
-        while running.len() < jobs.max(1)
+        while !free.is_empty()
             && let Some(seed) = waiting.next()
         {
-            let config = settings(describe, seed).kernel_config();
+            let processor = free.pop();
+            let config = Config { processor, ..settings(describe, seed).kernel_config() };
             match start(describe, config) {
                 Ok(child) => {
                     children.push(child);
-                    running.push(seed);
+                    running.push((seed, processor));
                 }
-                Err(failure) => each(finish(seed, Err(failure)))?,
+                Err(failure) => {
+                    free.extend(processor);
+                    each(finish(seed, Err(failure)))?;
+                }
             }
         }
         if running.is_empty() {
             return ControlFlow::Continue(());
         }
         let (place, outcome) = child::wait_any(&mut children);
-        each(finish(running.remove(place), Ok(outcome)))?;
+        let (seed, processor) = running.remove(place);
+        free.extend(processor);
+        each(finish(seed, Ok(outcome)))?;
     }
 }
 

@@ -8,7 +8,7 @@ use rehearsal_sim::check::{Kafka, Setup, check};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const ORDERS: u32 = 10;
 const STEPS: u32 = 20;
@@ -113,5 +113,37 @@ fn workers_crash_and_stand_still_and_links_are_cut() {
         setup.at(after(50, seed), |world| world.pause("worker-2"));
         setup.at(after(60, seed), |world| world.crash_broker(3).expect("it runs"));
         setup.at(after(110, seed), |world| world.heal_all());
+    });
+}
+
+/// librdkafka's close of a consumer may never return once its coordinator is gone
+/// (<https://github.com/confluentinc/librdkafka/issues/3740>). The bus's shutdown keeps its deadline all the same.
+#[test]
+fn a_shutdown_ends_in_time_though_every_broker_is_gone() {
+    check("a shutdown while every broker is gone", |setup| {
+        let bootstrap = setup.kafka(Kafka::brokers(3).topic("orders.stream", 6));
+        let took = Arc::new(Mutex::new(None));
+        let note = Arc::clone(&took);
+        let worker = move || {
+            let (bootstrap, note) = (bootstrap.clone(), Arc::clone(&note));
+            async move {
+                let bus = bus(&bootstrap);
+                bus.subscribe(|_: Event<Step>| -> Handled { Ok(()) }).expect("a subscription");
+                bus.connect().await.expect("three brokers");
+                bus.start_consuming_in_background().expect("a connected bus");
+                tokio::time::sleep(secs(20)).await;
+                let before = Instant::now();
+                let _ = bus.shutdown(secs(10)).await; // how it ends is another matter
+                *note.lock().expect("no poison") = Some(before.elapsed());
+                std::future::pending::<()>().await;
+            }
+        };
+        let gone = secs(19) + Duration::from_millis(setup.seed() * 37 % 1_000);
+        setup.seeds(8).duration(secs(60)).node("worker", worker);
+        setup.at(gone, |world| (1..=3).for_each(|broker| world.crash_broker(broker).expect("it runs")));
+        setup.finally(move |_| {
+            let took = took.lock().expect("no poison").expect("the shutdown ends");
+            assert!(took < secs(12), "it took {took:?}");
+        });
     });
 }

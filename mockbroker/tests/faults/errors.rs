@@ -84,6 +84,8 @@ const TESTED_ELSEWHERE: &[ApiKey] = &[
     ApiKey::DescribeProducers,
     ApiKey::ConsumerGroupHeartbeat,
     ApiKey::ConsumerGroupDescribe,
+    ApiKey::ShareGroupHeartbeat,
+    ApiKey::ShareGroupDescribe,
 ];
 
 #[test]

@@ -24,6 +24,9 @@ pub struct Config {
     /// The run is given up after this much real time: a thread spins without calling anything. Whole seconds, at least
     /// one. Default 60 s.
     pub wall_max: Duration,
+    /// Which of the processors the process may use it runs on, modulo how many there are; the one it happens to be on
+    /// when `None`, which is the default. A simulation runs on one: the turn then passes by a plain context switch.
+    pub processor: Option<usize>,
     /// Whether whatever escapes the simulation ends it, by name. Default true.
     pub guard: bool,
     /// Whether to keep a line for every step, to find where two runs part. Slow. Default false.
@@ -41,6 +44,7 @@ impl Default for Config {
             clock_ns: 1_000,
             calls_max: 200_000_000,
             wall_max: Duration::from_secs(60),
+            processor: None,
             guard: true,
             log_steps: false,
         }

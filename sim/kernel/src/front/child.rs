@@ -208,7 +208,7 @@ fn live(config: Config, program: Program<'_>) -> ! {
     table::resolve_all();
     images::look();
     thread::prepare();
-    stay_on_one_processor();
+    stay_on_one_processor(config.processor);
     watch(wall_seconds);
     if config.guard {
         guard::install();
@@ -278,15 +278,18 @@ pub(crate) fn fail(status: c_int, why: fmt::Arguments<'_>) -> ! {
     raw::exit(status)
 }
 
-/// The turn then passes by a plain context switch.
-fn stay_on_one_processor() {
-    // SAFETY: an all-zero `cpu_set_t` is the empty set, the index is that of a processor, and the set is ours.
+fn stay_on_one_processor(which: Option<usize>) {
+    // SAFETY: an all-zero `cpu_set_t` is the empty set, the indices are below its size, and the sets are ours.
     unsafe {
-        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        let size = size_of::<libc::cpu_set_t>();
+        let (mut may, mut one): (libc::cpu_set_t, libc::cpu_set_t) = (std::mem::zeroed(), std::mem::zeroed());
+        libc::sched_getaffinity(0, size, &mut may);
+        let may: Vec<usize> = (0..8 * size).filter(|processor| libc::CPU_ISSET(*processor, &may)).collect();
         let here = usize::try_from(libc::sched_getcpu()).unwrap_or(0);
-        libc::CPU_SET(here, &mut set);
+        let chosen = which.and_then(|which| may.get(which % may.len().max(1)).copied());
+        libc::CPU_SET(chosen.unwrap_or(here), &mut one);
         // If it is refused, everything only takes longer.
-        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set);
+        libc::sched_setaffinity(0, size, &one);
         // One heap for all threads, so that addresses follow from the schedule.
         libc::mallopt(libc::M_ARENA_MAX, 1);
     }

@@ -161,13 +161,13 @@ fn duplicate(object: Option<ObjectId>, fd: c_long) -> c_int {
 }
 
 fn duplicate_from(object: ObjectId, fd: c_int, command: c_int, from: c_int) -> c_int {
-    duplicate(Some(object), raw::plain(libc::SYS_fcntl, fd.into(), command.into(), from.into()))
+    duplicate(Some(object), raw::plain(raw::Plain::Fcntl, fd.into(), command.into(), from.into()))
 }
 
 pub(crate) unsafe fn dup(fd: c_int) -> c_int {
     match object_of(fd) {
         Some(object) => duplicate_from(object, fd, libc::F_DUPFD, inline::DESCRIPTORS_FROM),
-        None => duplicate(None, raw::plain(libc::SYS_dup, fd.into(), 0, 0)),
+        None => duplicate(None, raw::plain(raw::Plain::Dup, fd.into(), 0, 0)),
     }
 }
 
@@ -185,7 +185,7 @@ pub(crate) unsafe fn dup3(fd: c_int, to: c_int, flags: c_int) -> c_int {
         // What the number stood for is closed; that it was open is all that can go wrong.
         let _ = kernel(|kernel, _| kernel.close(to));
     }
-    duplicate(object, raw::plain(libc::SYS_dup3, fd.into(), to.into(), flags.into()))
+    duplicate(object, raw::plain(raw::Plain::Dup3, fd.into(), to.into(), flags.into()))
 }
 
 /// `fcntl` has a variable number of arguments; on x86-64 an integer or a pointer among them arrives as a fixed one does.
@@ -207,7 +207,7 @@ pub(crate) unsafe fn fcntl(fd: c_int, command: c_int, argument: c_long) -> c_int
         libc::F_DUPFD | libc::F_DUPFD_CLOEXEC => {
             duplicate_from(object, fd, command, inline::DESCRIPTORS_FROM.max(argument as c_int))
         }
-        libc::F_GETFD | libc::F_SETFD => raw::plain(libc::SYS_fcntl, fd.into(), command.into(), argument) as c_int,
+        libc::F_GETFD | libc::F_SETFD => raw::plain(raw::Plain::Fcntl, fd.into(), command.into(), argument) as c_int,
         _ => token::fail(Errno::INVAL),
     }
 }

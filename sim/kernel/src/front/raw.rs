@@ -47,9 +47,35 @@ pub(crate) unsafe fn syscall(number: i64, arguments: [i64; 6]) -> i64 {
     unsafe { rehearsal_sim_syscall(number, a, b, c, d, e, f) }
 }
 
-/// A system call without pointers among its arguments.
-pub(crate) fn plain(number: i64, a: i64, b: i64, c: i64) -> i64 {
-    // SAFETY: called below with numbers of calls that take integers only, so no memory is touched.
+/// System calls that take integers only and touch no memory of ours.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Plain {
+    GetPid,
+    GetTid,
+    TgKill,
+    SchedYield,
+    ExitGroup,
+    Close,
+    /// With commands that take an integer.
+    Fcntl,
+    Dup,
+    Dup3,
+}
+
+/// Such a system call; errors as negative numbers.
+pub(crate) fn plain(call: Plain, a: i64, b: i64, c: i64) -> i64 {
+    let number = match call {
+        Plain::GetPid => libc::SYS_getpid,
+        Plain::GetTid => libc::SYS_gettid,
+        Plain::TgKill => libc::SYS_tgkill,
+        Plain::SchedYield => libc::SYS_sched_yield,
+        Plain::ExitGroup => libc::SYS_exit_group,
+        Plain::Close => libc::SYS_close,
+        Plain::Fcntl => libc::SYS_fcntl,
+        Plain::Dup => libc::SYS_dup,
+        Plain::Dup3 => libc::SYS_dup3,
+    };
+    // SAFETY: these calls take integers only.
     unsafe { syscall(number, [a, b, c, 0, 0, 0]) }
 }
 
@@ -69,19 +95,19 @@ pub(crate) fn futex_wake(word: &AtomicU32) {
 
 /// The calling thread's number in the real kernel.
 pub(crate) fn gettid() -> i32 {
-    plain(libc::SYS_gettid, 0, 0, 0) as i32
+    plain(Plain::GetTid, 0, 0, 0) as i32
 }
 
 /// Whether the real kernel still has this thread of our process.
 pub(crate) fn thread_exists(tid: i32) -> bool {
-    let pid = plain(libc::SYS_getpid, 0, 0, 0);
-    plain(libc::SYS_tgkill, pid, tid.into(), 0) == 0
+    let pid = plain(Plain::GetPid, 0, 0, 0);
+    plain(Plain::TgKill, pid, tid.into(), 0) == 0
 }
 
 /// Ends the process, now.
 pub(crate) fn exit(status: c_int) -> ! {
     loop {
-        plain(libc::SYS_exit_group, status.into(), 0, 0);
+        plain(Plain::ExitGroup, status.into(), 0, 0);
     }
 }
 
@@ -108,17 +134,17 @@ pub(crate) fn open_placeholder(from: c_int) -> Result<c_int, c_int> {
     if low < 0 {
         return Err(-low as c_int);
     }
-    let fd = plain(libc::SYS_fcntl, low, libc::F_DUPFD_CLOEXEC.into(), from.into());
+    let fd = plain(Plain::Fcntl, low, libc::F_DUPFD_CLOEXEC.into(), from.into());
     close(low as c_int);
     if fd < 0 { Err(-fd as c_int) } else { Ok(fd as c_int) }
 }
 
 /// Closes a descriptor.
 pub(crate) fn close(fd: c_int) {
-    plain(libc::SYS_close, fd.into(), 0, 0);
+    plain(Plain::Close, fd.into(), 0, 0);
 }
 
 /// Whether the real process has this descriptor open.
 pub(crate) fn is_open(fd: c_int) -> bool {
-    plain(libc::SYS_fcntl, fd.into(), libc::F_GETFD.into(), 0) >= 0
+    plain(Plain::Fcntl, fd.into(), libc::F_GETFD.into(), 0) >= 0
 }

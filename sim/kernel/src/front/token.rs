@@ -31,8 +31,13 @@ pub(crate) mod status {
 struct TheKernel(UnsafeCell<Option<Kernel>>);
 
 // SAFETY: the cell is accessed only in `with_kernel` and `begin`, by the one thread that has the turn; handing over the
-// turn goes through an acquire load that reads a release store, so accesses of different threads are ordered.
+// turn goes through an acquire load that reads a release store, so accesses of different threads are ordered. The kernel is `Send`, see below.
 unsafe impl Sync for TheKernel {}
+
+const _: () = {
+    const fn goes_from_thread_to_thread<T: Send>() {}
+    goes_from_thread_to_thread::<Kernel>()
+};
 
 static KERNEL: TheKernel = TheKernel(UnsafeCell::new(None));
 
@@ -137,7 +142,7 @@ pub(crate) unsafe fn keep() -> ! {
         take_turn(&KEEPERS_TURN);
         let ending = ENDING.swap(0, Ordering::Relaxed);
         while raw::thread_exists(ending) {
-            raw::plain(libc::SYS_sched_yield, 0, 0, 0);
+            raw::plain(raw::Plain::SchedYield, 0, 0, 0);
         }
     }
 }
