@@ -17,6 +17,7 @@ use crate::session::Incoming;
 use crate::state::State;
 use crate::state::groups::{CommittedOffset, ConsumerGroupView, GroupAnswer, GroupView};
 use crate::state::nodes::NodeId;
+use crate::state::topics::Partition;
 use crate::time::Time;
 use crate::view::{ProducerView, View};
 use crate::wire::{Response, Str};
@@ -237,6 +238,27 @@ impl Cluster {
         self.faults.is_spent(fault)
     }
 
+    /// Why a fault cannot have happened so often, ever; `None` when it can.
+    pub fn cannot_happen(&self, fault: FaultId, times: u64) -> Option<String> {
+        let Some(hits) = self.hits(fault) else { return Some("it is not planned any more".into()) };
+        let most = self.faults.hits_max(fault).filter(|most| *most < times)?;
+        let so_far = if most == hits { "and has" } else { "at most" };
+        Some(format!("it happens {} {so_far}", if most == 1 { "once".into() } else { format!("{most} times") }))
+    }
+
+    /// Why a fault holds nothing and never will; `None` when it can.
+    pub fn cannot_hold(&self, fault: FaultId) -> Option<String> {
+        if self.hits(fault).is_none() {
+            Some("it is not planned any more".into())
+        } else if !self.faults.is_hold(fault) {
+            Some("it is no fault that holds; say `.hold()` or `.hold_answer()`".into())
+        } else if self.is_spent(fault) && self.kept_back.held_by(fault) == 0 {
+            Some("what it held is released".into())
+        } else {
+            None
+        }
+    }
+
     /// Whether requests like these can arrive at all.
     ///
     /// # Errors
@@ -273,6 +295,12 @@ impl Cluster {
             .flat_map(|(topic, partitions)| partitions.iter().map(move |(index, committed)| (topic, *index, committed)))
     }
 
+    /// Where each partition's log begins and ends; none when there is no such topic.
+    pub fn log_bounds(&self, topic: &str) -> Vec<(i64, i64)> {
+        let partitions = self.state.topics.get(topic).map(|topic| topic.partitions.as_slice()).unwrap_or_default();
+        partitions.iter().map(|partition| (partition.log.start_offset(), partition.log.end_offset())).collect()
+    }
+
     /// The partition of the offsets topic a group falls on.
     pub fn coordinator_partition(&self, group: &str) -> i32 {
         self.state.coordinator_partition(group)
@@ -292,7 +320,7 @@ impl Cluster {
             None => Some(format!("there is no topic '{topic}', and none is created on demand")),
             Some(found) => match partition {
                 Some(index) if found.partition(index).is_none() => {
-                    Some(format!("topic '{topic}' has {} partitions, counted from 0", found.partitions.len()))
+                    Some(format!("the last partition of topic '{topic}' is {}", found.partitions.len() - 1))
                 }
                 _ => None,
             },
@@ -494,6 +522,11 @@ impl Cluster {
             self.paused.iter().copied().collect(),
             self.faults(),
         )
+    }
+
+    /// A topic's partitions, by index; none when there is no such topic.
+    pub fn partitions(&self, topic: &str) -> &[Partition] {
+        self.state.topics.get(topic).map_or(&[], |topic| &topic.partitions)
     }
 
     /// The partition's batches as they are stored, from its log start on; `None` when there is no such partition.

@@ -238,7 +238,7 @@ fn wait_for_end(world: &World, duration: Duration, done: Option<&dyn Fn(&World) 
 }
 
 #[expect(clippy::disallowed_methods, reason = "virtual time passes by sleeping")]
-fn sleep_until(world: &World, time: Duration) {
+pub(crate) fn sleep_until(world: &World, time: Duration) {
     std::thread::sleep(time.saturating_sub(world.elapsed()));
 }
 
@@ -258,7 +258,7 @@ const VERDICT: &str = "\u{1}rehearsal verdict\n";
 ///
 /// The description runs once for every seed, in its simulation, and once more outside to see what it asks for.
 ///
-/// On targets without a simulator it says so and returns.
+/// This module is there where [`SUPPORTED`](crate::SUPPORTED) is true; elsewhere, leave such tests out.
 ///
 /// ```no_run
 /// use rehearsal_sim::check::{Kafka, check};
@@ -280,14 +280,39 @@ const VERDICT: &str = "\u{1}rehearsal verdict\n";
 /// A seed fails; two runs of a seed differ, if [`Setup::twice`] asked for them; or the system gives no process.
 #[track_caller]
 pub fn check<F: Fn(&mut Setup) + Sync>(name: &str, describe: F) {
+    in_a_process_of_its_own(name, &test_path::<F>(), || judge(name, &describe));
+}
+
+/// Runs part of a test as [`check`] does its seeds: the test binary runs itself again for this test, with fixed addresses
+/// and an empty environment, and there `body` is called, which may run simulations. It returns a sentence to be shown
+/// when all is well, or why it is not.
+///
+/// # Panics
+/// With what `body` says is wrong; or when the system gives no process.
+#[track_caller]
+pub fn alone<F: Fn() -> Result<String, String>>(name: &str, body: F) {
+    in_a_process_of_its_own(name, &test_path::<F>(), body);
+}
+
+/// A command that runs a program in which seeds are to run: with fixed addresses and an empty environment, so that the
+/// same seed gives the same run whatever shell it was asked for in. Arguments are as they are given to it; give none
+/// that differ from run to run.
+pub fn again(program: &std::path::Path) -> std::process::Command {
+    let mut command = reexec::command(program);
+    command.env("TZ", "UTC");
+    command
+}
+
+#[track_caller]
+fn in_a_process_of_its_own(name: &str, test: &str, body: impl FnOnce() -> Result<String, String>) {
     match std::env::var(ROLE) {
         Ok(role) if role == name => {
-            let verdict = judge(name, &describe);
+            let verdict = body();
             say(&format!("{VERDICT}{}", verdict.as_ref().unwrap_or_else(|failure| failure)));
             std::process::exit(i32::from(verdict.is_err()))
         }
         Ok(_) => {} // another check of the same test runs here
-        Err(_) => match run_again(name, &test_path::<F>()) {
+        Err(_) => match run_again(name, test) {
             Ok(summary) => say(&summary),
             Err(failure) => panic!("{failure}"),
         },
@@ -351,17 +376,21 @@ fn judge(name: &str, describe: Describe<'_>) -> Result<String, String> {
         Some(seed) => seed..seed + 1,
         None => 0..number(SEEDS).unwrap_or(settings.seeds),
     };
-    let (started, mut virtual_time, mut count) = (Instant::now(), Duration::ZERO, 0_u64);
+    let (started, mut virtual_time, mut count, mut hash) = (Instant::now(), Duration::ZERO, 0_u64, 0_u64);
     let mut failure = None;
     let _ = runner::run_many(describe, seeds, runner::jobs(), |run| {
         failure = failure_of(name, describe, &run, settings.twice);
         count += 1;
+        hash = hash.wrapping_add(run.stats.map_or(0, |stats| stats.hash)); // in whatever order they end
         virtual_time += Duration::from_nanos(run.stats.map_or(0, |stats| stats.virtual_ns));
         if failure.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     match failure {
         Some(failure) => Err(failure),
-        None => Ok(format!("{name}: {count} seeds, {virtual_time:.0?} of virtual time in {:.1?}", started.elapsed())),
+        None => Ok(format!(
+            "{name}: {count} seeds, {virtual_time:.0?} of virtual time in {:.1?}, hash {hash:016x}",
+            started.elapsed()
+        )),
     }
 }
 

@@ -4,7 +4,7 @@
 //! A run has four stages, and each hands plain data to the next:
 //!
 //! 1. **Decide.** [`swarm`] draws a [`plan`] from a seed: every record and every fault, before anything happens.
-//! 2. **Run.** Somebody carries it out and records a [`history`].
+//! 2. **Run.** [`drive`] carries it out with the real bus and records a [`history`].
 //! 3. **Judge.** The [`checkers`], one a promise, look for a counter-example in the history; [`liveness`] says who is
 //!    stuck on what when the run does not come to rest.
 //! 4. **Tell.** [`shrink`] makes the plan of a failing run small; [`report`] tells a human what happened, a browser, a
@@ -12,13 +12,16 @@
 //!
 //! Deciding, judging and telling is pure: no clock, no thread, no socket, and no chance but what comes from a seed.
 //! Running stands on `rehearsal-sim-kernel`, the simulated operating system, and is there on x86-64 Linux with glibc:
-//! [`check`] is the entry point of a `#[test]`, [`world`] what exists, [`runner`] a forked child for each seed.
+//! [`check`] is the entry point of a `#[test]`, [`world`] what exists, [`runner`] a forked child for each seed, [`drive`]
+//! what joins both halves: from a seed to a report. Elsewhere [`SUPPORTED`] is false, and these modules are not there.
 
 pub mod chance;
 #[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
 pub mod check;
 pub mod checkers;
 pub mod coverage;
+#[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
+pub mod drive;
 pub mod history;
 #[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
 mod host;
@@ -32,3 +35,6 @@ pub mod shrink;
 pub mod swarm;
 #[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
 pub mod world;
+
+/// Whether there is a simulator for this target.
+pub const SUPPORTED: bool = rehearsal_sim_kernel::SUPPORTED;

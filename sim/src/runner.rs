@@ -3,8 +3,7 @@
 use crate::check::Setup;
 use rehearsal_sim_kernel::config::{Config, Stats};
 use rehearsal_sim_kernel::front::child::{self, Child, Outcome};
-use std::collections::VecDeque;
-use std::ops::{ControlFlow, Range};
+use std::ops::ControlFlow;
 use std::thread::available_parallelism;
 
 /// A description of a simulation: called anew for every seed, in the simulation of that seed.
@@ -39,15 +38,15 @@ pub fn run_one(describe: Describe<'_>, seed: u64) -> Run {
 /// Runs many, `jobs` at once, and hands each over when it is done, in no particular order; stops when told to.
 pub fn run_many(
     describe: Describe<'_>,
-    seeds: Range<u64>,
+    seeds: impl IntoIterator<Item = u64>,
     jobs: usize,
     mut each: impl FnMut(Run) -> ControlFlow<()>,
 ) -> ControlFlow<()> {
     let (mut children, mut running) = (Vec::new(), Vec::new());
-    let mut waiting: VecDeque<u64> = seeds.collect();
+    let mut waiting = seeds.into_iter();
     loop {
         while running.len() < jobs.max(1)
-            && let Some(seed) = waiting.pop_front()
+            && let Some(seed) = waiting.next()
         {
             let config = settings(describe, seed).kernel_config();
             match start(describe, config) {

@@ -10,7 +10,8 @@ use rdkafka::{ClientContext, TopicPartitionList};
 use rehearsal_sim::check::{Kafka, Setup, check};
 use rehearsal_sim::runner;
 use rehearsal_sim::world::Runtime;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -161,10 +162,38 @@ fn every_seed_is_a_run_of_its_own() {
     let describe = |setup: &mut Setup| {
         workload(setup, 1, Runtime::MultiThread(2));
     };
-    let hashes = [100, 101, 102].map(|seed| runner::run_one(&describe, seed).stats.map(|stats| stats.hash));
-    assert!(hashes.iter().all(Option::is_some), "every run comes to its end");
-    assert_ne!(hashes[0], hashes[1]);
-    assert_ne!(hashes[1], hashes[2]);
+    let mut together = BTreeMap::new();
+    let _ = runner::run_many(&describe, 100..104, 2, |run| {
+        together.insert(run.seed, run.stats.expect("every run comes to its end").hash);
+        ControlFlow::Continue(())
+    });
+    assert_eq!(together.values().collect::<BTreeSet<_>>().len(), 4, "{together:?}");
+    let alone = runner::run_one(&describe, 103).stats.map(|stats| stats.hash);
+    assert_eq!(alone, Some(together[&103]), "a seed alone runs as it does among others");
+}
+
+#[test]
+fn threads_may_yield_anywhere_and_bytes_arrive_in_pieces() {
+    check("threads may yield anywhere and bytes arrive in pieces", |setup| {
+        setup.seeds(4).twice();
+        workload(setup, 2, Runtime::MultiThread(3));
+        let kernel = setup.kernel();
+        (kernel.preempt, kernel.split, kernel.quantum) = (500, 5_000, 100);
+    });
+}
+
+/// The same seeds in another process, with another environment and from another directory.
+#[test]
+fn a_run_does_not_depend_on_where_it_runs() {
+    let hash = |directory: &str, name: &str| {
+        let mut binary = std::process::Command::new(std::env::current_exe().expect("the running binary"));
+        binary.current_dir(directory).env(name, "x").env("REHEARSAL_SEEDS", "2");
+        let output = binary.args(["a_crashed_worker_starts_again", "--exact", "--nocapture"]).output().expect("runs");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let hash = said.split_once("hash ").map(|(_, hash)| hash.lines().next().unwrap_or("").to_owned());
+        hash.unwrap_or_else(|| panic!("no hash in {said}"))
+    };
+    assert_eq!(hash("/", "A"), hash("/tmp", "A_MUCH_LONGER_NAME_WHICH_MOVES_THE_STACK"));
 }
 
 #[test]

@@ -25,9 +25,9 @@ async fn a_jam_keeps_the_parcels_of_its_order_in_order_and_holds_up_no_other_ord
     let kafka = kafka();
     let mut config = config(&kafka);
     config.retry.max_retries = 1_000;
-    // Order "bad" fails until all parcels of "good" are labelled: if it held them up, it would fail for ever.
-    let (printer, labels) = printer(|labels, parcel, _| match parcel.order_id.as_str() {
-        "bad" if labels.of("good").len() < 3 => Err(HandlerError::retry("jam")),
+    // The first parcel of "bad" fails until all of "good" are labelled: if it held them up, it would fail for ever.
+    let (printer, labels) = printer(|labels, parcel, _| match (parcel.order_id.as_str(), parcel.parcel) {
+        ("bad", 1) if labels.of("good").len() < 3 => Err(HandlerError::retry("jam")),
         _ => Ok(()),
     });
     let bus = start(config, printer).await;
@@ -332,6 +332,7 @@ async fn a_second_worker_takes_over_only_what_the_first_has_finished() {
         kafka.wait_for().committed(GROUP, TOPIC, partition, end).await.unwrap();
     }
     for order in &orders {
+        assert_eq!(gate.begun.of(order), [1, 2, 3, 4], "{order}: nothing was cut off and begun again");
         assert_eq!(gate.done.of(order), [1, 2, 3, 4], "{order}");
     }
     assert_ne!(second.stats().events_consumed, 0, "the second worker has its share");

@@ -24,10 +24,14 @@ impl Cluster {
                 self.state.create_topic(&topic, false)?;
             }
             Command::DeleteTopic(name) => {
+                self.known_topic(&name)?;
                 self.state.delete_topic(&name)?;
             }
             Command::RecreateTopic(name) => self.recreate_topic(&name)?,
-            Command::AddPartitions { topic, total } => self.state.add_partitions(&topic, total, None, false)?,
+            Command::AddPartitions { topic, total } => {
+                self.known_topic(&topic)?;
+                self.state.add_partitions(&topic, total, None, false)?;
+            }
             Command::Trim { topic, partition, before } => self.trim(&topic, partition, before)?,
             Command::Advertise { node, host, port } => {
                 self.known(node)?;
@@ -72,7 +76,14 @@ impl Cluster {
             Command::ElectUnclean { topic, partition } => {
                 self.partition(&topic, partition)?;
                 let elected = self.state.elect_unclean(now, &topic, partition);
-                elected.map_err(|code| CommandError::Refused(code.into()))?;
+                elected.map_err(|code| {
+                    let why = match code {
+                        ErrorCode::ElectionNotNeeded => "has a leader",
+                        _ => "has no replica on a running broker",
+                    };
+                    let message = format!("partition {partition} of topic '{topic}' {why}");
+                    CommandError::Refused(Reject::new(code, message))
+                })?;
             }
             Command::Disconnect { node, client_id } => {
                 let meant = |connection: &Connection| {
@@ -220,6 +231,10 @@ impl Cluster {
         self.faults.spend(fault);
         self.let_go(now, |until| until == Until::Released(fault), outputs);
         Ok(())
+    }
+
+    fn known_topic(&self, name: &str) -> Result<(), CommandError> {
+        self.state.topics.get(name).map(|_| ()).ok_or_else(|| CommandError::UnknownTopic(name.to_owned()))
     }
 
     fn known(&self, node: NodeId) -> Result<(), CommandError> {

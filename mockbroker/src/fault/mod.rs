@@ -72,6 +72,8 @@ pub(crate) enum When {
 #[derive(Clone)]
 pub(crate) enum Effect {
     Refuse(ErrorCode),
+    /// Nothing is done, and nothing is said of that.
+    Pretend,
     Misreport(ErrorCode),
     Delay(When, Duration),
     Hold(When),
@@ -148,7 +150,7 @@ impl fmt::Display for When {
 impl fmt::Display for Effect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Refuse(ErrorCode::None) => f.write_str("acknowledged without effect"),
+            Self::Pretend => f.write_str("acknowledged without effect"),
             Self::Refuse(code) => write!(f, "{code} instead"),
             Self::Misreport(code) => write!(f, "{code} told after it took effect"),
             Self::Delay(when, by) => write!(f, "delayed {by:?} {when}"),

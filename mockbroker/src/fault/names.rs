@@ -171,11 +171,9 @@ impl Visitor for NameReader<'_> {
     fn scalar(&mut self, value: Scalar<'_>) {
         match value {
             Scalar::Str(text) if OTHER_NAMES.contains(&self.next) => self.names.others.push(text.clone()),
-            Scalar::Str(text) if self.topics && TOPIC_NAMES.contains(&self.next) => {
-                // A request that goes by ids has the name's field too, empty.
-                if !text.is_empty() {
-                    self.names.topics.push((text.to_string(), Vec::new()));
-                }
+            // A request that goes by ids has the name's field too, empty.
+            Scalar::Str(text) if self.topics && TOPIC_NAMES.contains(&self.next) && !text.is_empty() => {
+                self.names.topics.push((text.to_string(), Vec::new()));
             }
             Scalar::Uuid(id) if self.topics && matches!(self.next, "topic_id" | "topic_ids") && !id.is_zero() => {
                 let name = self.state.topics.name_of(id).unwrap_or_default().to_owned();

@@ -127,6 +127,21 @@ impl Faults {
         self.planned.get(&id).is_none_or(Planned::is_spent)
     }
 
+    /// How often it will have happened at most; `None` when there is no end to it.
+    pub(crate) fn hits_max(&self, id: FaultId) -> Option<u64> {
+        let Some(planned) = self.planned.get(&id) else { return Some(0) };
+        match planned.fault.times {
+            _ if planned.released => Some(planned.hits),
+            Times::Exactly(count) => Some(count),
+            Times::Always => None,
+        }
+    }
+
+    /// Whether it is one that keeps things until it is released.
+    pub(crate) fn is_hold(&self, id: FaultId) -> bool {
+        self.planned.get(&id).is_some_and(|planned| matches!(planned.fault.effect, Effect::Hold(_)))
+    }
+
     /// Decides about a request that arrived.
     pub(crate) fn judge(&mut self, request: &ReceivedRequest, state: &State) -> Verdict {
         let mut arrival = Arrival::Proceeds;
@@ -143,10 +158,10 @@ impl Faults {
                 continue;
             }
             match &fault.effect {
-                Effect::Refuse(code) => {
+                Effect::Refuse(_) | Effect::Pretend => {
                     let refusal = Refusal {
                         fault: *id,
-                        code: *code,
+                        code: if let Effect::Refuse(code) = &fault.effect { *code } else { ErrorCode::None },
                         topic: fault.which.topic.clone(),
                         partition: fault.which.partition,
                         name: fault.which.name.clone().filter(|_| names::may_name_several(request.api())),
@@ -233,7 +248,7 @@ impl Faults {
                     edit(response);
                     true
                 }
-                (Effect::Refuse(_), Some(_)) => unreachable!("the request was judged by it"),
+                (Effect::Refuse(_) | Effect::Pretend, Some(_)) => unreachable!("the request was judged by it"),
             };
             planned.hits += u64::from(happened);
         }
@@ -284,11 +299,10 @@ fn check(fault: &Fault, state: &State) -> Result<(), ImpossibleFault> {
         return Err(ImpossibleFault::Range { fault: words(), why });
     }
     match (&fault.effect, fault.which.api) {
-        (Effect::Refuse(ErrorCode::None), Some(ApiKey::Produce | ApiKey::OffsetCommit)) => Ok(()),
-        (Effect::Refuse(ErrorCode::None), _) => {
-            senseless("only Produce and OffsetCommit can be acknowledged without effect, and NONE is no error")
+        (Effect::Refuse(ErrorCode::None) | Effect::Misreport(ErrorCode::None), _) => senseless("NONE is not an error"),
+        (Effect::Pretend, api) if !matches!(api, Some(ApiKey::Produce | ApiKey::OffsetCommit)) => {
+            senseless("only Produce and OffsetCommit can be acknowledged without effect")
         }
-        (Effect::Misreport(ErrorCode::None), _) => senseless("NONE is no error"),
         (Effect::CorruptBatch, Some(api)) if api != ApiKey::Fetch => {
             senseless("only an answer to Fetch carries batches")
         }

@@ -109,7 +109,7 @@ impl Requests {
     /// The request does nothing, and is answered as if it had: an acknowledged write that is nowhere, a commit that a
     /// failing coordinator never had on disk. For Produce and OffsetCommit.
     pub fn acknowledge_without_effect(self) -> Fault {
-        self.suffers(Effect::Refuse(ErrorCode::None))
+        self.suffers(Effect::Pretend)
     }
 
     /// The request waits so long before the broker looks at it. It takes effect then even if its connection is gone,

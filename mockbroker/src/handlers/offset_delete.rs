@@ -30,7 +30,7 @@ pub(super) fn offset_delete(state: &mut State, _: Time, from: &Caller, request: 
             for (topic, indexes) in known {
                 let deleted = indexes.into_iter().map(|index| {
                     let refused = from.check_fault(Part::Partition(&topic, index));
-                    (index, code(refused.and_then(|()| deletion.remove(&topic, index).map_err(Reject::from))))
+                    (index, code(refused.and_then(|()| deletion.remove(&topic, index))))
                 });
                 rows.add(&topic, deleted);
             }

@@ -32,6 +32,8 @@ struct Core {
     armed: Option<Time>,
     /// Nobody keeps the time any more, so nobody may wait.
     stopped: bool,
+    /// The latest time the cluster was told.
+    latest: Time,
 }
 
 /// What the cluster has for a connection. At most one request is in hand, so a mailbox holds few of them.
@@ -59,6 +61,7 @@ impl Shared {
             watchers: Vec::new(),
             armed: None,
             stopped: false,
+            latest: clock.now(),
         };
         Ok(Self { core: Mutex::new(core), clock, earlier: Notify::new() })
     }
@@ -105,7 +108,8 @@ impl Shared {
     /// Lets somebody wait. It looks at once, and then whenever something has happened.
     pub(crate) fn watch(&self, mut watcher: Box<dyn Watcher>) {
         let mut core = self.lock();
-        if watcher.look(&core.cluster, self.clock.now()) {
+        let now = core.time(&self.clock);
+        if watcher.look(&core.cluster, now) {
             return;
         }
         core.watchers.push(watcher);
@@ -113,14 +117,16 @@ impl Shared {
     }
 
     pub(crate) fn now(&self) -> Time {
-        self.clock.now()
+        self.lock().time(&self.clock)
     }
 
-    /// The cluster is over: whoever waits hears so, connections end, whoever still holds a part of it.
+    /// Closes every connection and lets nobody wait any longer: whoever started the cluster has let go of it.
     pub(crate) fn stop(&self) {
         let mut core = self.lock();
+        for (_, mailbox) in std::mem::take(&mut core.mailboxes) {
+            let _ = mailbox.send(Delivery::Close("the cluster stopped".into())); // or it closed first
+        }
         core.watchers.clear();
-        core.mailboxes.clear();
         core.stopped = true;
     }
 
@@ -154,7 +160,7 @@ impl Shared {
 
     fn change<E>(&self, act: impl FnOnce(&mut Cluster, Time) -> Result<Vec<Output>, E>) -> Result<Vec<Output>, E> {
         let mut core = self.lock();
-        let now = self.clock.now();
+        let now = core.time(&self.clock);
         let outputs = act(&mut core.cluster, now)?;
         let rest = core.deliver(outputs);
         core.show(now);
@@ -177,6 +183,12 @@ impl Shared {
 }
 
 impl Core {
+    /// The time, which never goes back: a paused clock is ahead of the one that threads outside its runtime read.
+    fn time(&mut self, clock: &Clock) -> Time {
+        self.latest = self.latest.max(clock.now());
+        self.latest
+    }
+
     fn next_due(&self) -> Option<Time> {
         self.watchers.iter().map(|watcher| watcher.due()).chain(self.cluster.next_wake()).min()
     }

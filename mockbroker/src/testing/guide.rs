@@ -252,7 +252,7 @@
 //! let never = kafka.wait_up_to(Duration::from_millis(1)).records("orders", 2).await.unwrap_err();
 //! assert!(never.to_string().contains("orders-0: offsets 0..1"));
 //! let typo = kafka.wait_for().committed("billing", "orders", 7, 1).await.unwrap_err();
-//! assert!(typo.to_string().contains("topic 'orders' has 1 partitions, counted from 0"));
+//! assert!(typo.to_string().contains("the last partition of topic 'orders' is 0"));
 //! # Ok(()) }
 //! ```
 //!

@@ -169,6 +169,54 @@ impl MockCluster {
 
     // ---- changing the cluster: short forms of commands ----
 
+    /// Stops a broker in order: its leaders move first, nothing is lost. See [`Command::Stop`].
+    ///
+    /// # Errors
+    /// There is no such broker, or it does not run.
+    pub fn stop_broker(&self, broker: i32) -> Result<(), CommandError> {
+        self.control(Command::Stop(NodeId(broker)))
+    }
+
+    /// Cuts a broker's power: what it had not flushed is gone. See [`Command::PowerLoss`].
+    ///
+    /// # Errors
+    /// There is no such broker, or it does not run.
+    pub fn power_loss(&self, broker: i32) -> Result<(), CommandError> {
+        self.control(Command::PowerLoss(NodeId(broker)))
+    }
+
+    /// Cuts every connection of a client; it may connect again.
+    ///
+    /// # Errors
+    /// None: a client that is not connected has nothing to lose.
+    pub fn disconnect(&self, client_id: &str) -> Result<(), CommandError> {
+        self.control(Command::Disconnect { node: None, client_id: Some(client_id.to_owned()) })
+    }
+
+    /// Deletes a topic and makes it again, empty, under a new id.
+    ///
+    /// # Errors
+    /// There is no such topic.
+    pub fn recreate_topic(&self, topic: &str) -> Result<(), CommandError> {
+        self.control(Command::RecreateTopic(topic.to_owned()))
+    }
+
+    /// Forgets everything a group has committed.
+    ///
+    /// # Errors
+    /// There is no such group.
+    pub fn expire_offsets(&self, group: &str) -> Result<(), CommandError> {
+        self.control(Command::ExpireOffsets { group: group.to_owned() })
+    }
+
+    /// Makes a running broker the one administration goes to.
+    ///
+    /// # Errors
+    /// There is no such broker, or it does not run.
+    pub fn move_controller(&self, to: i32) -> Result<(), CommandError> {
+        self.control(Command::MoveController(NodeId(to)))
+    }
+
     /// Freezes a broker; see [`Command::Pause`].
     ///
     /// # Errors
@@ -633,6 +681,7 @@ impl Builder {
         let advertised = nodes.map(|node| (node.id, format!("{}:{}", node.host, node.port))).collect();
         let shared = Arc::new(Shared::new(&self.server.cluster, Clock::tokio())?);
         let keeper = Arc::clone(&shared);
+        #[expect(clippy::disallowed_methods, reason = "the driver's keeper of time")]
         let keeper = tokio::spawn(async move { keeper.keep_time().await }).abort_handle();
         Ok(MockCluster { shared, driver: Driver::InMemory { keeper }, advertised })
     }

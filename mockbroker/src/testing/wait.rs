@@ -68,18 +68,15 @@ impl WaitFor<'_> {
     /// offset.
     pub fn records(self, topic: &str, at_least: usize) -> Wait<Vec<StoredRecord>> {
         let name = topic.to_owned();
-        let what = format!("{at_least} records in '{topic}'");
+        let what = format!("{} in '{topic}'", counted(at_least, "record"));
         if let Some(why) = self.no_such_topic(topic, None) {
             return Wait::hopeless(what, why);
         }
-        self.until_with(
-            what,
-            move |cluster| Some(records_of(cluster, &name)).filter(|records| records.len() >= at_least),
-            {
-                let name = topic.to_owned();
-                move |cluster| describe_topic(cluster, &name)
-            },
-        )
+        let look = when_written(topic, move |cluster| {
+            Some(records_of(cluster, &name)).filter(|records| records.len() >= at_least)
+        });
+        let name = topic.to_owned();
+        self.until_with(what, look, move |cluster| describe_topic(cluster, &name))
     }
 
     /// A record in a topic that fits; the first in partition and offset order.
@@ -89,7 +86,8 @@ impl WaitFor<'_> {
         if let Some(why) = self.no_such_topic(topic, None) {
             return Wait::hopeless(what, why);
         }
-        let look = move |cluster: &Cluster| records_of(cluster, &name).into_iter().find(|record| fits(record));
+        let look =
+            when_written(topic, move |cluster| records_of(cluster, &name).into_iter().find(|record| fits(record)));
         let name = topic.to_owned();
         self.until_with(what, look, move |cluster| describe_topic(cluster, &name))
     }
@@ -111,7 +109,7 @@ impl WaitFor<'_> {
         let next = Arc::new(std::sync::Mutex::new(deadline));
         let due = Arc::clone(&next);
         let look = move |cluster: &Cluster, now: Time| {
-            let ends: i64 = ends_of(cluster, &name).sum();
+            let ends: i64 = cluster.log_bounds(&name).into_iter().map(|(_, end)| end).sum();
             let start = match since {
                 Some((before, start)) if before == ends => start,
                 _ => now,
@@ -146,7 +144,7 @@ impl WaitFor<'_> {
             (view.state == GroupState::Stable && view.members.len() == members).then_some(view)
         };
         let id = group.to_owned();
-        let what = format!("group '{group}' to be stable with {members} members");
+        let what = format!("group '{group}' to be stable with {}", counted(members, "member"));
         self.until_with(what, look, move |cluster| describe_group(cluster, &id))
     }
 
@@ -179,7 +177,7 @@ impl WaitFor<'_> {
 
     /// So many requests to have arrived, before or from now on.
     pub fn requests(self, which: Requests, at_least: usize) -> Wait<Vec<Arc<ReceivedRequest>>> {
-        let what = format!("{at_least} requests: {which}");
+        let what = format!("{}: {which}", counted(at_least, "request"));
         if let Err(impossible) = self.shared().with(|cluster| cluster.check_requests(&which)) {
             return Wait::hopeless(what, impossible.to_string());
         }
@@ -193,14 +191,9 @@ impl WaitFor<'_> {
     /// A fault to have happened so often.
     pub fn hits(self, fault: &PlannedFault, at_least: u64) -> Wait<u64> {
         let id = fault.id();
-        let what = format!("'{}' to happen {at_least} times", fault.words());
-        let (hits, spent) = self.shared().with(|cluster| (cluster.hits(id), cluster.is_spent(id)));
-        match hits {
-            None => return Wait::hopeless(what, "it is not planned any more".into()),
-            Some(hits) if spent && hits < at_least => {
-                return Wait::hopeless(what, format!("it happens {hits} times, and has"));
-            }
-            Some(_) => {}
+        let what = format!("'{}' to have happened {}", fault.words(), counted(at_least, "time"));
+        if let Some(why) = self.shared().with(|cluster| cluster.cannot_happen(id, at_least)) {
+            return Wait::hopeless(what, why);
         }
         self.until_with(what, move |cluster| cluster.hits(id).filter(|hits| *hits >= at_least), describe_faults)
     }
@@ -211,7 +204,11 @@ impl WaitFor<'_> {
         let look = move |cluster: &Cluster| {
             cluster.faults().iter().any(|view| view.id == id && view.holding > 0).then_some(())
         };
-        self.until_with(format!("'{}' to hold something", fault.words()), look, describe_faults)
+        let what = format!("'{}' to hold something", fault.words());
+        if let Some(why) = self.shared().with(|cluster| cluster.cannot_hold(id)) {
+            return Wait::hopeless(what, why);
+        }
+        self.until_with(what, look, describe_faults)
     }
 
     /// A partition's high watermark to reach `offset`; the high watermark then.
@@ -389,6 +386,11 @@ impl<T> Future for Wait<T> {
     }
 }
 
+fn counted(count: impl fmt::Display, what: &str) -> String {
+    let count = count.to_string();
+    if count == "1" { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
 // ---- what was there instead ----
 
 fn records_of(cluster: &Cluster, topic: &str) -> Vec<StoredRecord> {
@@ -397,10 +399,22 @@ fn records_of(cluster: &Cluster, topic: &str) -> Vec<StoredRecord> {
     partitions.flat_map(|index| stored_records(cluster, topic, index).unwrap_or_default()).collect()
 }
 
-fn ends_of(cluster: &Cluster, topic: &str) -> impl Iterator<Item = i64> {
-    let view = cluster.view();
-    let partitions = view.topic(topic).map(|topic| topic.partitions.clone()).unwrap_or_default();
-    partitions.into_iter().map(|partition| partition.log_end_offset)
+/// Looks only when the topic's logs are other than at the last look: decoding records at every step of the cluster would
+/// cost more than writing them.
+fn when_written<T, F: FnMut(&Cluster) -> Option<T>>(
+    topic: &str,
+    mut look: F,
+) -> impl FnMut(&Cluster) -> Option<T> + use<T, F> {
+    let topic = topic.to_owned();
+    let mut seen = None;
+    move |cluster| {
+        let now = Some(cluster.log_bounds(&topic));
+        if seen == now {
+            return None;
+        }
+        seen = now;
+        look(cluster)
+    }
 }
 
 fn describe_topic(cluster: &Cluster, topic: &str) -> String {
@@ -462,8 +476,11 @@ fn describe_faults(cluster: &Cluster) -> String {
     for fault in cluster.faults() {
         let _ = writeln!(
             out,
-            "  fault '{}': {} requests matched, happened {} times, holds {}",
-            fault.fault, fault.matched, fault.hits, fault.holding
+            "  fault '{}': {} matched, happened {}, holds {}",
+            fault.fault,
+            counted(fault.matched, "request"),
+            counted(fault.hits, "time"),
+            fault.holding
         );
     }
     out + &describe_requests(cluster)

@@ -16,8 +16,8 @@ pub struct Config {
     pub split: u32,
     /// Virtual nanoseconds every call costs. Default 60.
     pub call_ns: u64,
-    /// Virtual nanoseconds reading a clock costs besides. librdkafka polls the clock for waits under a millisecond; a
-    /// microsecond a reading makes such a loop short. Default 1,000.
+    /// Virtual nanoseconds reading a clock costs besides, at first: a thread that reads on and on without waiting pays up
+    /// to 64 times as much, so that loops which spin on the clock are short. Default 1,000.
     pub clock_ns: u64,
     /// The run is given up after this many calls, as a livelock. Default 200 million.
     pub calls_max: u64,

@@ -9,6 +9,7 @@ use rehearsal_sim_kernel::config::Config;
 use rehearsal_sim_kernel::front::child::Child;
 use std::mem::zeroed;
 use std::ptr::{null, null_mut};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -48,6 +49,9 @@ fn same(program: fn(&mut Seen)) {
         program(&mut seen);
         seen.0
     };
+    // A process forked meanwhile would keep the other end of what the program closes.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     for seed in 0..3 {
         let config = Config { preempt: 500, split: 500, ..Config::with_seed(seed) };
         let outcome = Child::start(config, Box::new(move || run().into_bytes())).expect("a child").wait();

@@ -334,6 +334,52 @@ fn what_escapes_is_named() {
     assert!(failure.contains("escaped") && failure.contains(&libc::SYS_getitimer.to_string()), "{failure}");
 }
 
+/// A system call as `rustix` makes it.
+fn inline_system_call(number: libc::c_long, a: usize, b: usize, c: usize) -> isize {
+    let mut result = number as isize;
+    // SAFETY: the tests pass numbers, and pointers to buffers of theirs that are as long as they say.
+    unsafe {
+        std::arch::asm!(
+            "syscall", inlateout("rax") result, in("rdi") a, in("rsi") b, in("rdx") c,
+            out("rcx") _, out("r11") _, options(nostack)
+        );
+    }
+    result
+}
+
+#[test]
+fn system_calls_past_the_c_library_are_simulated_too() {
+    fn program() -> String {
+        let node = kernel(|kernel, _| kernel.add_node("machine"));
+        let asked = on_node(node, || {
+            thread::spawn(|| {
+                let mut name = [0_u8; 6 * 65];
+                assert_eq!(inline_system_call(libc::SYS_uname, name.as_mut_ptr().expose_provenance(), 0, 0), 0);
+                let mut word = [0_u8; 8];
+                let (address, length) = (word.as_mut_ptr().expose_provenance(), word.len());
+                assert_eq!(inline_system_call(libc::SYS_getrandom, address, length, 0), 8);
+                (name[65..72] == *b"machine", word)
+            })
+        });
+        let (named, random) = asked.join().expect("no panic");
+        assert!(named);
+        let (reader, mut writer) = std::io::pipe().expect("a pipe");
+        let (fd, mut buffer) = (std::os::fd::AsRawFd::as_raw_fd(&reader) as usize, [0_u8; 4]);
+        let writes = thread::spawn(move || {
+            thread::sleep(Duration::from_secs(3));
+            writer.write_all(b"late").expect("a reader");
+        });
+        let before = Instant::now();
+        assert_eq!(inline_system_call(libc::SYS_read, fd, buffer.as_mut_ptr().expose_provenance(), 4), 4);
+        assert_eq!((&buffer, before.elapsed().as_secs()), (b"late", 3));
+        writes.join().expect("no panic");
+        assert_eq!(inline_system_call(libc::SYS_read, 9_999, 0, 0), -(libc::EBADF as isize));
+        format!("{random:?}")
+    }
+    assert_eq!(run(1, program).1, run(1, program).1);
+    assert_ne!(run(1, program).1, run(2, program).1);
+}
+
 #[test]
 fn the_time_stamp_counter_counts_virtual_time() {
     let (_, passed) = run(1, || {

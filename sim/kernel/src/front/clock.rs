@@ -13,7 +13,7 @@ const SLEEP: Mark = Mark::new("sleep");
 /// What a clock of the calling thread's node reads.
 fn read(clock: Clock) -> Duration {
     kernel(|kernel, me| {
-        let now = kernel.read_clock();
+        let now = kernel.read_clock(me);
         Duration::from_nanos(match clock {
             Clock::Monotonic => now.as_nanos(),
             Clock::Wall => kernel.wall_nanos(kernel.node_of(me)),

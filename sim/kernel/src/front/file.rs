@@ -3,7 +3,7 @@
 
 use super::abi::{self, Buffers};
 use super::token::{self, kernel};
-use super::{raw, real};
+use super::{inline, raw, real};
 use crate::machine::{Errno, Mark, ObjectId, Patience};
 use libc::{c_char, c_int, c_long, c_ulong, c_void, iovec, mode_t, size_t, ssize_t};
 use std::ffi::CStr;
@@ -22,7 +22,7 @@ pub(crate) fn object_of(fd: c_int) -> Option<ObjectId> {
 
 /// Gives an object a descriptor.
 pub(crate) fn descriptor_for(object: ObjectId) -> Result<c_int, Errno> {
-    match raw::open_placeholder() {
+    match raw::open_placeholder(inline::DESCRIPTORS_FROM) {
         Ok(fd) => {
             kernel(|kernel, _| kernel.attach(fd, object));
             Ok(fd)
@@ -160,8 +160,15 @@ fn duplicate(object: Option<ObjectId>, fd: c_long) -> c_int {
     }
 }
 
+fn duplicate_from(object: ObjectId, fd: c_int, command: c_int, from: c_int) -> c_int {
+    duplicate(Some(object), raw::plain(libc::SYS_fcntl, fd.into(), command.into(), from.into()))
+}
+
 pub(crate) unsafe fn dup(fd: c_int) -> c_int {
-    duplicate(object_of(fd), raw::plain(libc::SYS_dup, fd.into(), 0, 0))
+    match object_of(fd) {
+        Some(object) => duplicate_from(object, fd, libc::F_DUPFD, inline::DESCRIPTORS_FROM),
+        None => duplicate(None, raw::plain(libc::SYS_dup, fd.into(), 0, 0)),
+    }
 }
 
 pub(crate) unsafe fn dup2(fd: c_int, to: c_int) -> c_int {
@@ -198,7 +205,7 @@ pub(crate) unsafe fn fcntl(fd: c_int, command: c_int, argument: c_long) -> c_int
             0
         }
         libc::F_DUPFD | libc::F_DUPFD_CLOEXEC => {
-            duplicate(Some(object), raw::plain(libc::SYS_fcntl, fd.into(), command.into(), argument))
+            duplicate_from(object, fd, command, inline::DESCRIPTORS_FROM.max(argument as c_int))
         }
         libc::F_GETFD | libc::F_SETFD => raw::plain(libc::SYS_fcntl, fd.into(), command.into(), argument) as c_int,
         _ => token::fail(Errno::INVAL),

@@ -10,6 +10,7 @@ mod file;
 mod guard;
 mod identity;
 mod images;
+mod inline;
 mod lock;
 mod process;
 mod raw;

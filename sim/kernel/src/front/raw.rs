@@ -99,12 +99,17 @@ pub(crate) fn write_all(fd: c_int, mut bytes: &[u8]) {
     }
 }
 
-/// Opens a descriptor that keeps its number free for a simulated object.
-pub(crate) fn open_placeholder() -> Result<c_int, c_int> {
+/// Opens a descriptor that keeps its number, at least `from`, free for a simulated object.
+pub(crate) fn open_placeholder(from: c_int) -> Result<c_int, c_int> {
     const NOTHING: *const c_char = c"/dev/null".as_ptr();
     let flags = i64::from(libc::O_RDWR | libc::O_CLOEXEC);
     // SAFETY: the path is a static C string.
-    let fd = unsafe { syscall(libc::SYS_openat, [libc::AT_FDCWD.into(), NOTHING as i64, flags, 0, 0, 0]) };
+    let low = unsafe { syscall(libc::SYS_openat, [libc::AT_FDCWD.into(), NOTHING as i64, flags, 0, 0, 0]) };
+    if low < 0 {
+        return Err(-low as c_int);
+    }
+    let fd = plain(libc::SYS_fcntl, low, libc::F_DUPFD_CLOEXEC.into(), from.into());
+    close(low as c_int);
     if fd < 0 { Err(-fd as c_int) } else { Ok(fd as c_int) }
 }
 

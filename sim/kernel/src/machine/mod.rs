@@ -134,6 +134,11 @@ pub enum Entered {
     TooMany,
 }
 
+/// A thousand readings in a row would take a millisecond without this; with it, a hundred do.
+const CLOCK_READS_PER_DOUBLING: u32 = 16;
+/// So a reading costs at most 64 times what the first does.
+const CLOCK_DOUBLINGS_MAX: u32 = 6;
+
 impl Kernel {
     /// A machine with one node, [`Node::CONTROL`], and no thread.
     pub fn new(config: Config) -> Self {
@@ -201,10 +206,12 @@ impl Kernel {
         self.random.schedule.chance(self.config.preempt)
     }
 
-    /// The running thread read a clock; returns what it reads.
+    /// A thread read a clock; returns what it reads. That costs time, and more the more often the thread has done so
+    /// since it last waited: librdkafka spins on the clock for waits under a millisecond.
     #[inline]
-    pub fn read_clock(&mut self) -> Moment {
-        self.now = self.now.after_nanos(self.config.clock_ns);
+    pub fn read_clock(&mut self, thread: ThreadId) -> Moment {
+        let doublings = self.count_clock_read(thread) / CLOCK_READS_PER_DOUBLING;
+        self.now = self.now.after_nanos(self.config.clock_ns << doublings.min(CLOCK_DOUBLINGS_MAX));
         self.now
     }
 

@@ -74,7 +74,7 @@ pub(crate) enum Listener {
 }
 
 /// Linux tries a connection six times more, after 1, 2, 4 … seconds (`tcp_syn_retries`), and gives up 127 s after the first.
-const SYN_ATTEMPTS: u32 = 6;
+const SYN_RETRIES: u32 = 6;
 /// How long after a link heals the next retransmission may be: Linux's smallest timeout is 200 ms, and it doubles.
 const RETRANSMISSION: Latency = Latency { base: Duration::from_millis(200), jitter: Duration::from_millis(400) };
 
@@ -151,6 +151,11 @@ impl Kernel {
     }
 
     pub(crate) fn arrive(&mut self, mut packet: Packet) {
+        if let Body::Syn { client, attempt, .. } = packet.body
+            && attempt > SYN_RETRIES
+        {
+            return self.connect_failed(client, Errno::TIMEDOUT);
+        }
         let now = self.now;
         if let Some(link) = self.links.get_mut(&(packet.from, packet.to)) {
             if link.cut {
@@ -196,9 +201,7 @@ impl Kernel {
     }
 
     pub(crate) fn syn_lost(&mut self, from: Node, client: ObjectId, address: SocketAddrV4, attempt: u32) {
-        if attempt >= SYN_ATTEMPTS {
-            self.connect_failed(client, Errno::TIMEDOUT);
-        } else if let Some(to) = self.node_at(*address.ip(), from) {
+        if let Some(to) = self.node_at(*address.ip(), from) {
             let again = self.now.after(Duration::from_secs(1 << attempt));
             let body = Body::Syn { client, address, attempt: attempt + 1 };
             let packet = Packet { from, to, released: true, body };

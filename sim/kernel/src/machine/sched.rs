@@ -43,6 +43,8 @@ pub(crate) struct Thread {
     woken: Woken,
     doing: Mark,
     waits_on: WaitsOn,
+    /// How often it read a clock since it last waited.
+    clock_reads: u32,
     /// How many locks it holds which the nodes of this process share only because they are one process.
     shared_locks: u32,
 }
@@ -76,6 +78,7 @@ impl Kernel {
             woken: Woken::Called,
             doing: START,
             waits_on: WaitsOn::default(),
+            clock_reads: 0,
             shared_locks: 0,
         });
         self.ready.push(thread);
@@ -160,6 +163,7 @@ impl Kernel {
         waiting.state = ThreadState::Waiting;
         waiting.wait += 1;
         waiting.doing = doing;
+        waiting.clock_reads = 0;
         let wait = waiting.wait;
         if let Some(deadline) = deadline {
             self.timetable.plan(deadline.max(self.now), Event::WaitOver { thread, wait });
@@ -281,6 +285,13 @@ impl Kernel {
         let thread = &self.threads[thread.index()];
         let node = &self.nodes[thread.node.index()];
         (node.runs() && node.life == thread.life) || thread.shared_locks > 0
+    }
+
+    #[inline]
+    pub(crate) fn count_clock_read(&mut self, thread: ThreadId) -> u32 {
+        let reads = &mut self.threads[thread.index()].clock_reads;
+        *reads = reads.saturating_add(1);
+        *reads
     }
 
     /// The running thread took a lock that all nodes share because they are one process.
