@@ -7,7 +7,7 @@
 //! Differs from Apache Kafka: the message that says why an expression is refused.
 
 use super::Answer;
-use super::groups::{coordinated, speaking_consumer_protocol};
+use super::groups::{coordinated, explained, speaking_consumer_protocol};
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
 use crate::state::State;
@@ -36,7 +36,7 @@ pub(super) fn consumer_group_heartbeat(
         Ok(beaten) => answered(request.member_id, beaten),
         Err(reject) => ConsumerGroupHeartbeatResponse {
             error_code: reject.code.code(),
-            error_message: super::message(&reject),
+            error_message: explained(&reject),
             ..Default::default()
         },
     })

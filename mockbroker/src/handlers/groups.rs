@@ -25,6 +25,11 @@ pub(super) fn speaking_share_protocol(state: &State) -> Result<(), Reject> {
     if state.configs.broker_settings().share_groups { Ok(()) } else { Err(ErrorCode::UnsupportedVersion.into()) }
 }
 
+/// The message of a refused heartbeat; Kafka does not explain that it does not speak the protocol.
+pub(super) fn explained(reject: &Reject) -> Option<Str> {
+    super::message(reject).filter(|_| reject.code != ErrorCode::UnsupportedVersion)
+}
+
 /// The code of a result without a value.
 pub(super) fn code<E: Into<Reject>>(result: Result<(), E>) -> i16 {
     result.err().map_or(ErrorCode::None, |error| error.into().code).code()

@@ -6,7 +6,7 @@
 //! Kafka's state topic may take longer to be ready.
 
 use super::Answer;
-use super::groups::{coordinated, speaking_share_protocol};
+use super::groups::{coordinated, explained, speaking_share_protocol};
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
 use crate::state::State;
@@ -31,7 +31,8 @@ pub(super) fn share_group_heartbeat(
         Ok(beaten) => answered(request.member_id, beaten),
         Err(reject) => ShareGroupHeartbeatResponse {
             error_code: reject.code.code(),
-            error_message: super::message(&reject),
+            // Kafka refuses a member without an id before its coordinator looks at it, and does not explain.
+            error_message: explained(&reject).filter(|_| is_valid_id(&request.member_id)),
             ..Default::default()
         },
     })
@@ -58,7 +59,9 @@ fn beat(state: &mut State, now: Time, from: &Caller, request: &ShareGroupHeartbe
 /// Refuses what no client should send (`GroupCoordinatorService.throwIfShareGroupHeartbeatRequestIsInvalid`).
 fn check(request: &ShareGroupHeartbeatRequest) -> Result<(), Reject> {
     let is_blank = |text: &str| text.trim().is_empty();
-    let problem = if is_blank(&request.member_id) {
+    let problem = if !is_valid_id(&request.member_id) {
+        "Invalid member id in the request."
+    } else if is_blank(&request.member_id) {
         "MemberId can't be empty."
     } else if is_blank(&request.group_id) {
         "GroupId can't be empty."
@@ -72,6 +75,11 @@ fn check(request: &ShareGroupHeartbeatRequest) -> Result<(), Reject> {
         return Ok(());
     };
     Err(Reject::new(ErrorCode::InvalidRequest, problem))
+}
+
+/// Neither empty nor longer than a UUID (`KafkaApis.isMemberIdValid`).
+fn is_valid_id(id: &str) -> bool {
+    !id.is_empty() && id.encode_utf16().count() <= 36
 }
 
 fn answered(member_id: Str, beaten: Beaten) -> ShareGroupHeartbeatResponse {

@@ -1,4 +1,5 @@
-//! Consumer groups: their members, their generations and the offsets they have committed.
+//! Groups: their members – by the classic protocol, the consumer protocol (KIP-848) or as share groups (KIP-932) –, their
+//! generations and epochs, and the offsets they have committed.
 //!
 //! [`Groups`] holds the groups of the whole cluster; which broker coordinates a group is the caller's business. Nothing
 //! here waits: joins and syncs bring a ticket, and whenever one can be answered, at once or in a later call, the answer
@@ -204,9 +205,9 @@ struct Group {
 /// The members of a group, by the protocol they speak with the coordinator.
 #[derive(Debug)]
 enum Members {
-    Classic(Classic),
-    Consumer(Consumer),
-    Share(Share),
+    Classic(Box<Classic>),
+    Consumer(Box<Consumer>),
+    Share(Box<Share>),
 }
 
 impl Groups {
@@ -335,7 +336,7 @@ impl Groups {
         let consumer = upgraded.unwrap_or_else(|| Err(not_of_kind(beat.group, GroupKind::Consumer)))?;
         let id = Arc::from(beat.group);
         self.timers.cancel_all_of(&id);
-        self.put(now, id, Members::Consumer(consumer));
+        self.put(now, id, Members::Consumer(Box::new(consumer)));
         self.act_as_consumer(now, beat.group, |consumer, env| {
             consumer.expect_all(env);
             consumer.beat(env, beat, pace)
@@ -355,7 +356,7 @@ impl Groups {
             answers: &mut self.answers,
         };
         let beaten = consumer.beat(&mut env, beat, pace)?;
-        self.put(now, id, Members::Consumer(consumer));
+        self.put(now, id, Members::Consumer(Box::new(consumer)));
         Ok(beaten)
     }
 
@@ -389,7 +390,7 @@ impl Groups {
             answers: &mut self.answers,
         };
         let beaten = share.beat(&mut env, beat, pace)?;
-        self.put(now, id, Members::Share(share));
+        self.put(now, id, Members::Share(Box::new(share)));
         Ok(beaten)
     }
 
@@ -733,7 +734,7 @@ impl Groups {
     fn create(&mut self, now: Time, id: &str) {
         let id: Arc<str> = Arc::from(id);
         let classic = Classic::new(&id, now);
-        self.put(now, id, Members::Classic(classic));
+        self.put(now, id, Members::Classic(Box::new(classic)));
     }
 
     /// Gives a group other members; its offsets stay.
@@ -752,7 +753,7 @@ impl Groups {
         let id: Arc<str> = Arc::from(id);
         self.timers.cancel_all_of(&id);
         let classic = Classic::new(&id, now);
-        self.put(now, id, Members::Classic(classic));
+        self.put(now, id, Members::Classic(Box::new(classic)));
     }
 
     fn consumer(&self, group: &str) -> Option<&Consumer> {
@@ -811,7 +812,7 @@ impl Groups {
         let outcome = act(consumer, &mut env);
         if let Some(Downgrade { mut classic, rebalance }) = consumer.take_downgrade() {
             classic.take_over(&mut env, rebalance);
-            *members = Members::Classic(classic);
+            *members = Members::Classic(Box::new(classic));
         }
         Some(outcome)
     }

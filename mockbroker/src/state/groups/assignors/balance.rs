@@ -6,7 +6,7 @@
 use super::{Partitions, Question, Shares, java};
 use crate::wire::Uuid;
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// So many rounds of balancing are enough.
@@ -147,7 +147,7 @@ impl<'a> Balance<'a> {
             }
             self.sizes[from] -= 1;
         }
-        self.shares[to].entry(topic).or_insert_with(BTreeSet::new).insert(index);
+        self.shares[to].entry(topic).or_default().insert(index);
         self.sizes[to] += 1;
     }
 }
