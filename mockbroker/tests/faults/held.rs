@@ -227,14 +227,16 @@ fn silence_leaves_the_connection_open_and_the_request_done_or_not() {
 
 #[test]
 fn a_frame_is_told_to_the_driver_and_one_cut_short_ends_the_connection() {
-    let faults: [(fn() -> Fault, fn(Frame) -> bool); 3] = [
-        (|| Fault::on(ApiKey::Produce).garble(), |frame| matches!(frame, Frame::Garbled { .. })),
-        (|| Fault::on(ApiKey::Produce).cut_short(), |frame| frame == Frame::CutShort),
-        (|| Fault::on(ApiKey::Produce).duplicate(), |frame| frame == Frame::Twice),
+    type Expected = fn(Frame) -> bool;
+    let on_produce = || Fault::on(ApiKey::Produce);
+    let faults: [(Fault, Expected); 3] = [
+        (on_produce().garble(), |frame| matches!(frame, Frame::Garbled { .. })),
+        (on_produce().cut_short(), |frame| frame == Frame::CutShort),
+        (on_produce().duplicate(), |frame| frame == Frame::Twice),
     ];
     for (fault, expected) in faults {
         let mut world = World::new();
-        world.plan(fault());
+        world.plan(fault);
         let client = world.connect();
         assert!(world.ask(client, 9, produce(ORDERS, 0, "x")).is_some());
         assert!(world.frame(client).is_some_and(expected));

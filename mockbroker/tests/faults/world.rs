@@ -218,11 +218,7 @@ impl World {
 
 /// What clients say first.
 pub(crate) fn hello() -> ApiVersionsRequest {
-    ApiVersionsRequest {
-        client_software_name: "teller".into(),
-        client_software_version: "1".into(),
-        ..Default::default()
-    }
+    ApiVersionsRequest { client_software_name: "teller".into(), client_software_version: "1".into() }
 }
 
 /// One record to one partition, with `acks=1`, in version 9.
