@@ -33,6 +33,8 @@ demo:
 bench:
 	cargo bench -p benches
 
-# Long searches: more cases of every property than CI has time for.
+# Long searches: more cases of every property than CI has time for, and two hundred tests a hundred times over.
 nightly:
 	PROPTEST_CASES=20000 cargo test --workspace --release
+	cargo test -p tests --release --test parallel --no-run
+	for round in $$(seq 100); do cargo test -q -p tests --release --test parallel || exit 1; done

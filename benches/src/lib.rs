@@ -7,10 +7,12 @@
 mod load;
 mod peer;
 mod raw;
+mod through_bus;
 
 pub use load::{Consumer, Producer, RECORD_BYTES, first_record_through_a_group};
 pub use peer::{Peer, Topic};
 pub use raw::{Frames, RawClient};
+pub use through_bus::{Bare, Paid, bus, handle_slowly, handle_through_the_bus, paid, publish_through_the_bus};
 
 /// Partitions of every topic that is measured.
 pub const PARTITIONS: i32 = 6;

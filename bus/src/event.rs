@@ -183,22 +183,33 @@ impl EventMetadata {
 
     /// The metadata as text headers, custom headers last. [`WireMetadata::from_headers`] reads them back.
     pub fn to_headers(&self) -> Vec<(&str, String)> {
-        let mut headers = vec![
-            ("event_id", self.event_id.to_string()),
-            ("event_type", self.event_type.to_owned()),
-            ("event_version", self.event_version.to_string()),
-            ("aggregate_id", self.aggregate_id.to_string()),
-            ("aggregate_type", self.aggregate_type.to_owned()),
-            ("aggregate_version", self.aggregate_version.to_string()),
-            ("occurred_at", offset_text(&self.occurred_at)),
-            ("correlation_id", self.correlation_id.to_string()),
-        ];
-        headers.extend(self.causation_id.map(|id| ("causation_id", id.to_string())));
-        headers.extend(self.tenant_id.clone().map(|id| ("tenant_id", id)));
-        headers.extend(self.actor_id.clone().map(|id| ("actor_id", id)));
-        let custom = self.headers.iter().filter(|(name, _)| !METADATA_KEYS.contains(&name.as_str()));
-        headers.extend(custom.map(|(name, value)| (name.as_str(), value.clone())));
+        let mut headers = Vec::with_capacity(12);
+        self.each_header(&mut |name, value| headers.push((name, value.to_owned())));
         headers
+    }
+
+    /// Shows each header there is, in the order of [`to_headers`](Self::to_headers), without owning any.
+    pub(crate) fn each_header<'a>(&'a self, each: &mut impl FnMut(&'a str, &str)) {
+        let mut id = [0; uuid::fmt::Hyphenated::LENGTH];
+        each("event_id", self.event_id.as_hyphenated().encode_lower(&mut id));
+        each("event_type", self.event_type);
+        each("event_version", &self.event_version.to_string());
+        each("aggregate_id", self.aggregate_id.as_str());
+        each("aggregate_type", self.aggregate_type);
+        each("aggregate_version", &self.aggregate_version.to_string());
+        each("occurred_at", &offset_text(&self.occurred_at));
+        each("correlation_id", self.correlation_id.as_hyphenated().encode_lower(&mut id));
+        if let Some(causation_id) = self.causation_id {
+            each("causation_id", causation_id.as_hyphenated().encode_lower(&mut id));
+        }
+        for (name, value) in [("tenant_id", &self.tenant_id), ("actor_id", &self.actor_id)] {
+            if let Some(value) = value {
+                each(name, value);
+            }
+        }
+        for (name, value) in self.headers.iter().filter(|(name, _)| !METADATA_KEYS.contains(&name.as_str())) {
+            each(name, value);
+        }
     }
 }
 
@@ -264,8 +275,8 @@ impl WireMetadata {
             "causation_id" => parse_into(&mut self.causation_id, value),
             "tenant_id" => parse_into(&mut self.tenant_id, value),
             "actor_id" => parse_into(&mut self.actor_id, value),
-            // Both follow from the payload and its type.
-            "aggregate_id" | "aggregate_type" => true,
+            // Both follow from the payload and its type, and the last from how it was written.
+            "aggregate_id" | "aggregate_type" | "content-type" => true,
             _ => false,
         };
         if !understood {
@@ -293,16 +304,23 @@ impl WireMetadata {
         }
     }
 
-    fn apply(self, to: &mut EventMetadata) {
-        to.event_id = self.event_id.unwrap_or(to.event_id);
-        to.event_version = self.event_version.unwrap_or(to.event_version);
-        to.aggregate_version = self.aggregate_version.unwrap_or(to.aggregate_version);
-        to.occurred_at = self.occurred_at.unwrap_or(to.occurred_at);
-        to.correlation_id = self.correlation_id.unwrap_or(to.event_id);
-        to.causation_id = self.causation_id;
-        to.tenant_id = self.tenant_id;
-        to.actor_id = self.actor_id;
-        to.headers = self.headers;
+    /// The metadata of an event that was read. Nothing is made up that the wire has told: ids cost randomness.
+    fn of<E: DomainEvent>(self, payload: &E) -> EventMetadata {
+        let event_id = self.event_id.unwrap_or_else(Uuid::now_v7);
+        EventMetadata {
+            event_id,
+            event_type: E::EVENT_TYPE,
+            event_version: self.event_version.unwrap_or(E::VERSION),
+            aggregate_id: payload.aggregate_id(),
+            aggregate_type: E::AGGREGATE_TYPE,
+            aggregate_version: self.aggregate_version.unwrap_or(1),
+            occurred_at: self.occurred_at.unwrap_or_else(Timestamp::now),
+            correlation_id: self.correlation_id.unwrap_or(event_id),
+            causation_id: self.causation_id,
+            tenant_id: self.tenant_id,
+            actor_id: self.actor_id,
+            headers: self.headers,
+        }
     }
 }
 
@@ -581,7 +599,8 @@ pub(crate) fn from_json<E: DomainEvent>(json: &[u8], headers: WireMetadata) -> s
     let wire =
         if headers.is_complete() { headers } else { headers.or(serde_json::from_slice(json).unwrap_or_default()) };
     let payload = payload_from_json::<E>(json, wire.event_version)?;
-    Ok(Event::with(payload, |metadata| wire.apply(metadata)).into_any())
+    let metadata = wire.of(&payload);
+    Ok(Event(Arc::new(Envelope { metadata, payload })).into_any())
 }
 
 fn payload_from_json<E: DomainEvent>(json: &[u8], version: Option<u32>) -> serde_json::Result<E> {

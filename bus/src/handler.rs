@@ -47,7 +47,8 @@ struct Context {
     earlier_attempts: u32,
     source: Option<Source>,
     group: Option<Arc<str>>,
-    cancellation: CancellationToken,
+    /// Shared, because cloning a token takes a lock and every event has a context.
+    cancellation: Arc<CancellationToken>,
     correlation_id: Option<Uuid>,
     event_id: Option<Uuid>,
 }
@@ -90,11 +91,33 @@ impl Ctx {
     /// The same, cancelled by `cancellation`.
     #[must_use]
     pub fn with_cancellation(self, cancellation: CancellationToken) -> Self {
-        self.map(|context| context.cancellation = cancellation)
+        self.map(|context| context.cancellation = Arc::new(cancellation))
+    }
+
+    /// All that is known of an attempt at an event from a log, at once.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn of_attempt(
+        attempt: u32,
+        source: Source,
+        group: Arc<str>,
+        cancellation: Arc<CancellationToken>,
+        event: &EventMetadata,
+    ) -> Self {
+        Self(Arc::new(Context {
+            earlier_attempts: attempt.saturating_sub(1),
+            source: Some(source),
+            group: Some(group),
+            cancellation,
+            correlation_id: Some(event.correlation_id),
+            event_id: Some(event.event_id),
+        }))
     }
 
     /// The same, about the event with this metadata.
     pub(crate) fn about(self, event: &EventMetadata) -> Self {
+        if self.0.event_id == Some(event.event_id) && self.0.correlation_id == Some(event.correlation_id) {
+            return self;
+        }
         self.map(|context| {
             context.correlation_id = Some(event.correlation_id);
             context.event_id = Some(event.event_id);

@@ -117,6 +117,11 @@ impl Hooks {
         Self(Some(Arc::new(observer)))
     }
 
+    /// Whether anybody watches: for what is dear to find out and only they would want to know.
+    pub fn is_observed(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Tells the observer; builds the step only if there is one.
     pub fn tell<'a>(&self, step: impl FnOnce() -> Step<'a>) {
         if let Some(observer) = &self.0 {

@@ -94,6 +94,7 @@
 //! - how they behave: [`config`], [`RetryPolicy`]; how they are: [`Stats`], [`Health`]; each step they take:
 //!   [`hooks`]
 //! - where events come from: [`aggregate`]
+//! - how to test what you build on it: the page `testing`, and `examples/guarding_retries`
 //! - what goes wrong: [`BusError`], [`HandlerError`], [`DecodeError`], [`ConfigError`]
 
 #![allow(clippy::disallowed_methods, reason = "only the engine is pure; it puts the bans back")]
@@ -119,6 +120,8 @@ mod memory;
 mod registry;
 mod retry;
 mod stats;
+#[cfg(feature = "kafka")]
+pub mod testing;
 
 pub use backend::Backend;
 pub use bus::{EventBus, EventBusExt, PublishMode};

@@ -17,6 +17,8 @@ pub struct Stats {
     pub events_published: u64,
     /// Events read from the log, once per delivery.
     pub events_consumed: u64,
+    /// Records passed over: of a type unknown here, or a replay for another group. Not among `events_consumed`.
+    pub events_skipped: u64,
     /// Events all of whose handlers succeeded in the end.
     pub events_processed_success: u64,
     /// Events given up on.
@@ -70,6 +72,7 @@ fn iso<S: Serializer>(time: &Option<Timestamp>, to: S) -> Result<S::Ok, S::Error
 pub(crate) struct Counters {
     pub(crate) events_published: AtomicU64,
     pub(crate) events_consumed: AtomicU64,
+    pub(crate) events_skipped: AtomicU64,
     pub(crate) events_processed_success: AtomicU64,
     pub(crate) events_processed_failed: AtomicU64,
     pub(crate) messages_sent_to_dlq: AtomicU64,
@@ -123,6 +126,7 @@ impl Counters {
         Stats {
             events_published: self.events_published.load(Relaxed),
             events_consumed: self.events_consumed.load(Relaxed),
+            events_skipped: self.events_skipped.load(Relaxed),
             events_processed_success: self.events_processed_success.load(Relaxed),
             events_processed_failed: self.events_processed_failed.load(Relaxed),
             messages_sent_to_dlq: self.messages_sent_to_dlq.load(Relaxed),

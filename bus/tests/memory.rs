@@ -235,6 +235,7 @@ async fn statistics_are_a_json_object_of_numbers_and_iso_times() -> Result<(), B
     assert!(stats["connected_at"].is_null());
     for name in [
         "events_consumed",
+        "events_skipped",
         "events_processed_success",
         "events_processed_failed",
         "messages_sent_to_dlq",

@@ -1,9 +1,10 @@
-//! `rehearsal`: the demo, and the stand-in broker as a server.
+//! `rehearsal`: the demo, the stand-in broker as a server, and the simulator.
 //!
-//! Exit codes: 0 it did what was asked, 1 it could not and says why, 2 the command line makes no sense.
+//! Exit codes: 0 it did what was asked, 1 it could not and says why, or a promise was broken, 2 the command line makes no sense.
 
 mod demo;
 mod serve;
+mod sim;
 
 use clap::{Parser, Subcommand};
 use std::io::{IsTerminal, Write};
@@ -26,18 +27,25 @@ enum Verb {
     Demo(demo::Args),
     /// Serve the stand-in broker alone, for any Kafka client in any language
     Serve(serve::Args),
+    /// Search for a schedule of faults in which the bus breaks a promise, in virtual time
+    Sim(sim::Args),
     /// A worker of the finale, started by it
     #[command(hide = true)]
     Worker(demo::worker::Args),
 }
 
 fn main() -> ExitCode {
+    // Before anything else, so that a simulation's memory lies where it lay the last time.
+    if sim::is_inside() {
+        return sim::run_inside();
+    }
     let cli = Cli::parse();
     // A demo crashes brokers on purpose; the client's warnings about it would drown the story.
     log_to_stderr(if matches!(cli.verb, Some(Verb::Serve(_))) { "info" } else { "error" });
     let outcome = match cli.verb.unwrap_or(Verb::Demo(cli.demo)) {
         Verb::Demo(args) => demo::run(args),
         Verb::Serve(args) => serve::run(args),
+        Verb::Sim(args) => sim::run(args),
         Verb::Worker(args) => demo::worker::run(args),
     };
     match outcome {

@@ -3,6 +3,7 @@
 use crate::state::configs::InvalidConfig;
 use crate::state::nodes::NodeId;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// A cluster to be made.
 #[derive(Debug, Clone)]
@@ -15,7 +16,34 @@ pub struct ClusterConfig {
     pub configs: BTreeMap<String, String>,
     /// Where all chance comes from: topic ids, member ids. Equal seeds and requests give equal answers.
     pub seed: u64,
+    /// How many of the most recent requests are kept for [`Cluster::requests`](crate::cluster::Cluster::requests); 0
+    /// keeps none. Beside this number, frames of 16 MiB together are the bound.
+    pub requests_kept: usize,
+    /// The level of the feature `transaction.version`, 0 to 2 (KIP-890). Clients go by it, and so do coordinators where
+    /// they end a transaction by themselves. 2 is what Kafka 4.3 formats new clusters with.
+    pub transaction_version: i16,
+    /// How long a follower's fetch takes, there and back: a record is known to be copied so long after it was
+    /// appended. Default zero: followers copy at once. [`Command::SetFollowerDelay`] changes it for one broker.
+    ///
+    /// [`Command::SetFollowerDelay`]: crate::control::Command::SetFollowerDelay
+    pub follower_delay: Duration,
+    /// How long the controller takes to notice a crash; Kafka's `broker.session.timeout.ms` is nine seconds. Until then
+    /// metadata still names the dead leader. Default zero: leaders move at once.
+    pub failover_delay: Duration,
+    /// Whether replicas outside of the in-sync set may be eligible leaders (KIP-966). Default true, as in a cluster
+    /// formatted by Kafka 4.3 (`eligible.leader.replicas.version` 1); false is Kafka before 4.1, where the last in-sync
+    /// replica is elected again whatever it lost.
+    pub eligible_leader_replicas: bool,
+    /// Whether a replica that becomes a follower cuts its log back to the high watermark it knows, as Kafka did before
+    /// leader epochs (KIP-101), instead of to where its log parts from the leader's. Default false.
+    pub truncate_to_high_watermark: bool,
 }
+
+/// Enough for everything a test does, and a bound for a server that runs for days.
+const REQUESTS_KEPT: usize = 10_000;
+
+/// The highest level Kafka 4.3 calls ready for production.
+pub(crate) const TRANSACTION_VERSION: i16 = 2;
 
 /// A broker to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +94,18 @@ impl ClusterConfig {
             port: 0,
             rack: Some(format!("rack-{id}")),
         });
-        Self { nodes: nodes.collect(), topics: Vec::new(), configs: BTreeMap::new(), seed: 0 }
+        Self {
+            nodes: nodes.collect(),
+            topics: Vec::new(),
+            configs: BTreeMap::new(),
+            seed: 0,
+            requests_kept: REQUESTS_KEPT,
+            transaction_version: TRANSACTION_VERSION,
+            follower_delay: Duration::ZERO,
+            failover_delay: Duration::ZERO,
+            eligible_leader_replicas: true,
+            truncate_to_high_watermark: false,
+        }
     }
 
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
@@ -78,6 +117,9 @@ impl ClusterConfig {
             if node.id.0 < 0 || !ids.insert(node.id) {
                 return Err(ConfigError::BrokerId(node.id.0));
             }
+        }
+        if !(0..=TRANSACTION_VERSION).contains(&self.transaction_version) {
+            return Err(ConfigError::TransactionVersion(self.transaction_version));
         }
         Ok(())
     }
@@ -92,6 +134,9 @@ pub enum ConfigError {
     /// Ids are unique and not negative.
     #[error("broker id {0} is negative or used twice; give every broker its own id from 0 up")]
     BrokerId(i32),
+    /// There are three levels.
+    #[error("transaction.version is 0, 1 or 2, not {0}")]
+    TransactionVersion(i16),
     /// A broker config Kafka would not start with.
     #[error("broker configuration")]
     Config(#[from] InvalidConfig),

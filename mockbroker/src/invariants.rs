@@ -17,12 +17,19 @@ pub(crate) fn check(state: &State) {
                 log.end_offset()
             );
             assert!(
+                (log.start_offset()..=log.high_watermark()).contains(&log.last_stable_offset()),
+                "the last stable offset of {name}-{index}, {}, is out of order",
+                log.last_stable_offset()
+            );
+            assert!(
                 partition.isr.iter().all(|node| partition.replicas.contains(node)),
                 "in-sync replicas of {name}-{index} are not all replicas"
             );
+            partition.check(name, index);
             if let Some(leader) = partition.leader {
                 assert!(partition.isr.contains(&leader), "the leader of {name}-{index} is not in sync");
-                assert!(state.nodes.is_running(leader), "the leader of {name}-{index} does not run");
+                let known = state.nodes.get(leader);
+                assert!(known.is_some_and(|node| !node.fenced), "the leader of {name}-{index} is fenced");
             }
         }
     }

@@ -29,9 +29,12 @@ pub mod cluster;
 pub mod config;
 pub mod control;
 pub mod error;
+pub mod fault;
 mod handlers;
+mod held;
 #[cfg(debug_assertions)]
 mod invariants;
+pub mod journal;
 pub mod output;
 mod parked;
 pub mod session;

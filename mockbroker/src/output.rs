@@ -7,6 +7,23 @@ use crate::wire::Response;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 pub struct ConnId(pub u64);
 
+/// How the bytes of an answer are sent: whole, unless a fault was planned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Frame {
+    /// As they are.
+    #[default]
+    Whole,
+    /// With other bytes here and there, chosen by this seed; the length stays right.
+    Garbled {
+        /// Where the choice comes from.
+        seed: u64,
+    },
+    /// Only the first half; the connection closes after it.
+    CutShort,
+    /// Two times.
+    Twice,
+}
+
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Output {
@@ -16,6 +33,8 @@ pub enum Output {
         conn: ConnId,
         /// The answer; `None` when the client expects none (Produce with `acks=0`).
         response: Option<Box<Response>>,
+        /// How its bytes are sent.
+        frame: Frame,
     },
     /// Close this connection; the cluster has forgotten it.
     Close {

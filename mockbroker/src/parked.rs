@@ -46,8 +46,8 @@ impl Parked {
         self.requests.insert(ticket, request);
     }
 
-    pub(crate) fn get(&self, ticket: Ticket) -> Option<&ParkedRequest> {
-        self.requests.get(&ticket)
+    pub(crate) fn get_mut(&mut self, ticket: Ticket) -> Option<&mut ParkedRequest> {
+        self.requests.get_mut(&ticket)
     }
 
     pub(crate) fn remove(&mut self, ticket: Ticket) -> Option<ParkedRequest> {

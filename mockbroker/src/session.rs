@@ -5,10 +5,13 @@
 
 use crate::error::Violation;
 use crate::handlers;
+use crate::output::Frame;
 use crate::wire::{ApiKey, Reader, Request, Response, Str, generated::api_versions_request::ApiVersionsRequest};
 use crate::wire::{read_request_header, response_frame};
 use bytes::buf::Limit;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
 
 /// Bytes of a frame's length field.
 const LENGTH_LEN: usize = 4;
@@ -17,6 +20,11 @@ const LENGTH_LEN: usize = 4;
 const RESERVE_STEP: usize = 64 * 1024;
 /// How many times what has arrived of a long frame is made room for; each time, what has arrived is copied.
 const RESERVE_GROWTH: usize = 4;
+
+/// Length and correlation id stay as they are in a garbled answer.
+const GARBLED_FROM: usize = LENGTH_LEN + 4;
+/// How many of a garbled answer's bytes are others.
+const GARBLED_SHARE: f64 = 0.1;
 
 /// One connection's state between bytes.
 #[derive(Debug)]
@@ -37,6 +45,8 @@ pub struct Incoming {
     pub client_id: Str,
     /// What it asks.
     pub body: Request,
+    /// How many bytes it had on the wire, its length field included.
+    pub frame_bytes: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -100,17 +110,18 @@ impl Session {
     }
 
     /// The bytes that answer the request in hand, in pieces that share the log's memory; none when the client expects
-    /// no answer.
+    /// no answer. `frame` is what the cluster's [`Output`](crate::output::Output) says.
     ///
     /// # Errors
     /// The answer has no form in the version asked for: our mistake, and the connection cannot go on.
-    pub fn answer(&mut self, response: Option<&Response>) -> Result<Vec<Bytes>, Violation> {
+    pub fn answer(&mut self, response: Option<&Response>, frame: Frame) -> Result<Vec<Bytes>, Violation> {
         let Some(in_hand) = self.in_hand.take() else {
             return Err(Violation::new("an answer came without a request"));
         };
         match response {
             None => Ok(Vec::new()),
             Some(response) => response_frame(in_hand.correlation_id, response, in_hand.version)
+                .map(|chunks| framed(chunks, frame))
                 .map_err(|error| Violation::new(format!("cannot write the answer: {error}"))),
         }
     }
@@ -150,7 +161,40 @@ impl Session {
     }
 }
 
+/// The bytes as a fault wants them.
+fn framed(chunks: Vec<Bytes>, frame: Frame) -> Vec<Bytes> {
+    match frame {
+        Frame::Whole => chunks,
+        Frame::Twice => [chunks.clone(), chunks].concat(),
+        Frame::CutShort => {
+            let mut whole = joined(&chunks);
+            whole.truncate(whole.len() / 2);
+            vec![whole.freeze()]
+        }
+        Frame::Garbled { seed } => {
+            let mut whole = joined(&chunks);
+            let mut rng = SmallRng::seed_from_u64(seed);
+            // The length stays right, and so does the correlation id: what is spoilt is the answer, not its address.
+            if let Some(body) = whole.get_mut(GARBLED_FROM..) {
+                body.iter_mut().filter(|_| rng.random_bool(GARBLED_SHARE)).for_each(|byte| *byte ^= 0xff);
+                if let Some(first) = body.first_mut() {
+                    *first ^= 0x55;
+                }
+            }
+            vec![whole.freeze()]
+        }
+    }
+}
+
+fn joined(chunks: &[Bytes]) -> BytesMut {
+    chunks.iter().fold(BytesMut::new(), |mut whole, chunk| {
+        whole.extend_from_slice(chunk);
+        whole
+    })
+}
+
 fn decode(frame: Bytes) -> Result<(InHand, Incoming), Violation> {
+    let frame_bytes = LENGTH_LEN + frame.len();
     let mut reader = Reader::new(frame);
     let header =
         read_request_header(&mut reader).map_err(|error| Violation::new(format!("request header: {error}")))?;
@@ -163,12 +207,15 @@ fn decode(frame: Bytes) -> Result<(InHand, Incoming), Violation> {
     if handlers::serves(api, version) {
         let body = Request::decode(api, version, &mut reader)
             .map_err(|error| Violation::new(format!("client '{client_id}' sent a request we cannot read: {error}")))?;
-        return Ok((InHand { correlation_id, version }, Incoming { version, client_id, body }));
+        return Ok((InHand { correlation_id, version }, Incoming { version, client_id, body, frame_bytes }));
     }
     if api == ApiKey::ApiVersions {
         // KIP-511: a client from the future learns in version 0 which versions there are.
         let body = Request::ApiVersions(ApiVersionsRequest::default());
-        return Ok((InHand { correlation_id, version: 0 }, Incoming { version: UNSUPPORTED, client_id, body }));
+        return Ok((
+            InHand { correlation_id, version: 0 },
+            Incoming { version: UNSUPPORTED, client_id, body, frame_bytes },
+        ));
     }
     Err(Violation::new(format!("client '{client_id}' asked for {api:?} version {version}, which is not supported")))
 }
@@ -203,7 +250,7 @@ mod tests {
         assert!(matches!(session.next_request(), Ok(Some(_))));
         assert_eq!(session.next_request(), Ok(None), "the second waits for the first");
         assert!(!session.wants_bytes());
-        session.answer(None).expect("a request is in hand");
+        session.answer(None, Frame::Whole).expect("a request is in hand");
         assert!(matches!(session.next_request(), Ok(Some(_))));
     }
 

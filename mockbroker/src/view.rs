@@ -1,8 +1,11 @@
 //! The one serialisable picture of a cluster: for tests, the command line and, later, the web page.
 
+use crate::fault::FaultView;
 use crate::state::State;
 use crate::state::nodes::{Node, NodeId};
+use crate::state::producers::Producer;
 use crate::state::topics::{Partition, Topic};
+use crate::state::transactions::{Identity, Status, Transaction};
 use serde::Serialize;
 
 /// A cluster at one moment.
@@ -18,10 +21,16 @@ pub struct View {
     pub topics: Vec<TopicView>,
     /// Ids of all groups.
     pub groups: Vec<String>,
+    /// Transactional ids, by name.
+    pub transactions: Vec<TransactionView>,
     /// Open connections.
     pub connections: usize,
-    /// Requests that wait for data, time or each other.
+    /// Requests that wait for data, time, each other or a fault's release.
     pub waiting_requests: usize,
+    /// Brokers that are frozen.
+    pub paused: Vec<NodeId>,
+    /// Faults that are planned.
+    pub faults: Vec<FaultView>,
 }
 
 /// A topic.
@@ -60,18 +69,77 @@ pub struct PartitionView {
     pub log_end_offset: i64,
     /// Bytes at rest.
     pub bytes: u64,
+    /// Who may lead without being in sync (KIP-966).
+    pub eligible_leaders: Vec<NodeId>,
+    /// What each replica has, in the order of `replicas`.
+    pub replica_logs: Vec<ReplicaView>,
+}
+
+/// A replica of a partition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ReplicaView {
+    /// Where it lives.
+    pub node: NodeId,
+    /// One past its last record.
+    pub log_end_offset: i64,
+    /// The high watermark as it knows it; followers learn of it with their next fetch.
+    pub high_watermark: i64,
+    /// Everything before this offset is on its disk; a loss of power takes the rest.
+    pub flushed: i64,
+    /// Whether it is in sync.
+    pub in_sync: bool,
+    /// Whether it follows the leader: false for the leader itself, and where copying was stopped or the broker is down.
+    pub copying: bool,
+    /// From this offset on it has records which the leader lacks, and which it drops when it follows again.
+    pub diverges_at: Option<i64>,
+}
+
+/// A transactional id, as its coordinator knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TransactionView {
+    /// The id.
+    pub transactional_id: String,
+    /// Who writes for it.
+    pub producer: Identity,
+    /// Where its transaction is in its life.
+    pub status: Status,
+    /// The partitions that take part; while it ends, those whose marker is missing.
+    pub partitions: Vec<(String, i32)>,
+    /// When the transaction began, in milliseconds of the brokers' clock since the Unix epoch; −1 for none.
+    pub started_ms: i64,
+}
+
+impl TransactionView {
+    fn of((id, transaction): (&str, &Transaction)) -> Self {
+        Self {
+            transactional_id: id.to_owned(),
+            producer: transaction.producer(),
+            status: transaction.status(),
+            partitions: transaction.partitions().iter().cloned().collect(),
+            started_ms: transaction.started_ms(),
+        }
+    }
 }
 
 impl View {
-    pub(crate) fn of(state: &State, connections: usize, waiting_requests: usize) -> Self {
+    pub(crate) fn of(
+        state: &State,
+        connections: usize,
+        waiting_requests: usize,
+        paused: Vec<NodeId>,
+        faults: Vec<FaultView>,
+    ) -> Self {
         Self {
             cluster_id: state.cluster_id.clone(),
             controller: state.nodes.controller(),
             brokers: state.nodes.iter().cloned().collect(),
             topics: state.topics.iter().map(TopicView::of).collect(),
             groups: state.groups.ids().map(str::to_owned).collect(),
+            transactions: state.transactions.iter().map(TransactionView::of).collect(),
             connections,
             waiting_requests,
+            paused,
+            faults,
         }
     }
 
@@ -106,6 +174,44 @@ impl PartitionView {
             last_stable_offset: partition.log.last_stable_offset(),
             log_end_offset: partition.log.end_offset(),
             bytes: partition.log.size(),
+            eligible_leaders: partition.elr.clone(),
+            replica_logs: partition
+                .replica_status()
+                .map(|replica| ReplicaView {
+                    node: replica.node,
+                    log_end_offset: replica.log_end_offset,
+                    high_watermark: replica.high_watermark,
+                    flushed: replica.flushed,
+                    in_sync: partition.isr.contains(&replica.node),
+                    copying: replica.copying,
+                    diverges_at: replica.diverges_at,
+                })
+                .collect(),
+        }
+    }
+}
+
+/// An idempotent producer as a partition remembers it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ProducerView {
+    /// Its id.
+    pub producer_id: i64,
+    /// Its current epoch.
+    pub epoch: i16,
+    /// The last sequence number written; −1 when none is known.
+    pub last_sequence: i32,
+    /// The offset of the last record written; −1 when none is known.
+    pub last_offset: i64,
+}
+
+impl ProducerView {
+    pub(crate) fn of((producer_id, producer): (i64, &Producer)) -> Self {
+        let last = producer.batches.back();
+        Self {
+            producer_id,
+            epoch: producer.epoch,
+            last_sequence: last.map_or(-1, |batch| batch.last_sequence),
+            last_offset: last.map_or(-1, |batch| batch.last_offset),
         }
     }
 }

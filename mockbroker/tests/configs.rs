@@ -211,7 +211,7 @@ impl Kafka {
     }
 
     fn ask(&mut self, version: i16, body: impl Into<Request>) -> Response {
-        let request = Incoming { version, client_id: Str::from("admin"), body: body.into() };
+        let request = Incoming { version, client_id: Str::from("admin"), body: body.into(), frame_bytes: 0 };
         let outputs = self.cluster.handle(Time::from_millis(1_000), self.client, request);
         let reply = outputs.into_iter().find_map(|output| match output {
             Output::Reply { response, .. } => response,

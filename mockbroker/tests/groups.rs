@@ -467,7 +467,7 @@ impl Kafka {
 
     fn ask_any(&mut self, conn: ConnId, version: i16, body: Request) -> Option<Response> {
         self.versions.insert(conn, version);
-        let request = Incoming { version, client_id: Str::from("worker"), body };
+        let request = Incoming { version, client_id: Str::from("worker"), body, frame_bytes: 0 };
         let outputs = self.cluster.handle(self.now, conn, request);
         self.carry_out(outputs);
         self.answers.remove(&conn)
@@ -485,7 +485,7 @@ impl Kafka {
 
     fn carry_out(&mut self, outputs: Vec<Output>) {
         for output in outputs {
-            if let Output::Reply { conn, response: Some(response) } = output {
+            if let Output::Reply { conn, response: Some(response), .. } = output {
                 let version = self.versions[&conn];
                 response.encode(version, &mut Writer::new()).expect("an answer this version has room for");
                 self.answers.insert(conn, *response);

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use rehearsal_mockbroker::cluster::Cluster;
 use rehearsal_mockbroker::config::{ClusterConfig, TopicConfig};
-use rehearsal_mockbroker::output::{ConnId, Output};
+use rehearsal_mockbroker::output::{ConnId, Frame, Output};
 use rehearsal_mockbroker::session::Session;
 use rehearsal_mockbroker::state::nodes::NodeId;
 use rehearsal_mockbroker::time::Time;
@@ -70,8 +70,8 @@ impl Broker {
     fn carry_out(&mut self, outputs: Vec<Output>) {
         for output in outputs {
             match output {
-                Output::Reply { conn, response } if conn == self.stranger.conn => {
-                    self.stranger.session.answer(response.as_deref()).expect("every answer has a form");
+                Output::Reply { conn, response, frame } if conn == self.stranger.conn => {
+                    self.stranger.session.answer(response.as_deref(), frame).expect("every answer has a form");
                 }
                 Output::Close { conn, .. } if conn == self.stranger.conn => {
                     self.stranger = Peer::connect(&mut self.cluster);
@@ -88,10 +88,10 @@ impl Broker {
         let request = self.honest.session.next_request().expect("honest bytes").expect("a whole request");
         let outputs = self.cluster.handle(self.now, self.honest.conn, request);
         let answered = outputs.iter().find_map(|output| match output {
-            Output::Reply { conn, response } if *conn == self.honest.conn => response.as_deref(),
+            Output::Reply { conn, response, .. } if *conn == self.honest.conn => response.as_deref(),
             _ => None,
         });
-        let chunks = self.honest.session.answer(answered).expect("an answer");
+        let chunks = self.honest.session.answer(answered, Frame::Whole).expect("an answer");
         assert!(!chunks.is_empty(), "the honest client is answered");
     }
 }

@@ -306,10 +306,10 @@ impl Kafka {
     }
 
     fn ask(&mut self, conn: ConnId, version: i16, body: impl Into<Request>) -> Option<Response> {
-        let request = Incoming { version, client_id: Str::from("test"), body: body.into() };
+        let request = Incoming { version, client_id: Str::from("test"), body: body.into(), frame_bytes: 0 };
         let outputs = self.cluster.handle(self.now, conn, request);
         for output in &outputs {
-            if let Output::Reply { conn: to, response: Some(response) } = output
+            if let Output::Reply { conn: to, response: Some(response), .. } = output
                 && *to == conn
             {
                 response.encode(version, &mut Writer::new()).expect("an answer this version has room for");
@@ -322,7 +322,7 @@ impl Kafka {
     fn carry_out(&mut self, outputs: Vec<Output>) {
         for output in outputs {
             match output {
-                Output::Reply { conn, response: Some(response) } => self.answers.push((conn, *response)),
+                Output::Reply { conn, response: Some(response), .. } => self.answers.push((conn, *response)),
                 Output::Close { conn, .. } => self.closed.push(conn),
                 _ => {}
             }

@@ -2,10 +2,12 @@
 
 #![allow(clippy::disallowed_methods, reason = "the driver is tested over real sockets and in real time")]
 
-use rehearsal_mockbroker::testing::MockCluster;
+use rehearsal_mockbroker::fault::Fault;
+use rehearsal_mockbroker::testing::{MockCluster, WaitError};
+use rehearsal_mockbroker::wire::ApiKey;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// ApiVersions version 0, correlation id 7, no client id.
 const API_VERSIONS: [u8; 14] = [0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 7, 0xff, 0xff];
@@ -60,14 +62,36 @@ fn a_crashed_broker_refuses_and_a_restarted_one_answers_on_its_port() {
 
     kafka.crash(2).expect("it runs");
     assert!(ask(&mut open, &API_VERSIONS).is_err(), "open connections are cut");
-    let deadline = Instant::now() + Duration::from_secs(5);
-    while TcpStream::connect(&address).is_ok() {
-        assert!(Instant::now() < deadline, "the listener is still there");
-        std::thread::yield_now();
-    }
+    assert!(TcpStream::connect(&address).is_err(), "nobody listens any more when the call returns");
 
     kafka.start_broker(2).expect("it is down");
     ask(&mut connect(&address), &API_VERSIONS).expect("it runs again");
+}
+
+#[test]
+fn a_broker_listens_again_however_soon_it_is_restarted() {
+    let kafka = MockCluster::builder().start().expect("a free port");
+    let address = only_address(&kafka);
+    for _ in 0..200 {
+        kafka.crash(1).expect("it runs");
+        kafka.start_broker(1).expect("it is down");
+        ask(&mut connect(&address), &API_VERSIONS).expect("it runs again");
+    }
+}
+
+#[test]
+fn whoever_still_waits_when_the_cluster_is_dropped_hears_that_it_stopped() {
+    let kafka = MockCluster::builder().topic("orders", 1).start().expect("a free port");
+    let fault = kafka.plan(Fault::on(ApiKey::Produce).disconnect().may_not_fire()).expect("it can happen");
+    let wait = kafka.wait_for().hits(&fault, 1);
+    let mut stream = kafka.stream(1).expect("it runs");
+    drop(kafka);
+    assert_eq!(wait.blocking(), Err(WaitError::Stopped), "though the fault's handle is still here");
+    assert_eq!(fault.hits(), 0);
+
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let read = runtime.block_on(tokio::io::AsyncReadExt::read(&mut stream, &mut [0; 8]));
+    assert_eq!(read.expect("the end of the stream"), 0);
 }
 
 #[test]

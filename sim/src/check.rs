@@ -288,14 +288,39 @@ const VERDICT: &str = "\u{1}rehearsal verdict\n";
 /// A seed fails; two runs of a seed differ, if [`Setup::twice`] asked for them; or the system gives no process.
 #[track_caller]
 pub fn check<F: Fn(&mut Setup) + Sync>(name: &str, describe: F) {
+    in_a_process_of_its_own(name, &test_path::<F>(), || judge(name, &describe));
+}
+
+/// Runs part of a test as [`check`] does its seeds: the test binary runs itself again for this test, with fixed addresses
+/// and an empty environment, and there `body` is called, which may run simulations. It returns a sentence to be shown
+/// when all is well, or why it is not.
+///
+/// # Panics
+/// With what `body` says is wrong; or when the system gives no process.
+#[track_caller]
+pub fn alone<F: Fn() -> Result<String, String>>(name: &str, body: F) {
+    in_a_process_of_its_own(name, &test_path::<F>(), body);
+}
+
+/// A command that runs a program in which seeds are to run: with fixed addresses and an empty environment, so that the
+/// same seed gives the same run whatever shell it was asked for in. Arguments are as they are given to it; give none
+/// that differ from run to run.
+pub fn again(program: &std::path::Path) -> std::process::Command {
+    let mut command = reexec::command(program);
+    command.env("TZ", "UTC");
+    command
+}
+
+#[track_caller]
+fn in_a_process_of_its_own(name: &str, test: &str, body: impl FnOnce() -> Result<String, String>) {
     match std::env::var(ROLE) {
         Ok(role) if role == name => {
-            let verdict = judge(name, &describe);
+            let verdict = body();
             say(&format!("{VERDICT}{}", verdict.as_ref().unwrap_or_else(|failure| failure)));
             std::process::exit(i32::from(verdict.is_err()))
         }
         Ok(_) => {} // another check of the same test runs here
-        Err(_) => match run_again(name, &test_path::<F>()) {
+        Err(_) => match run_again(name, test) {
             Ok(summary) => say(&summary),
             Err(failure) => panic!("{failure}"),
         },

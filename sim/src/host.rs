@@ -1,6 +1,8 @@
 //! The stand-in brokers on the simulated network: the broker's core behind sessions, one host a broker, without a
 //! thread or socket of their own. It moves bytes and decides nothing, as the TCP driver does.
 
+use crate::drive::witness::Witness;
+use crate::history::Event;
 use bytes::Bytes;
 use rehearsal_mockbroker::cluster::Cluster;
 use rehearsal_mockbroker::config::{ClusterConfig, ConfigError};
@@ -11,6 +13,7 @@ use rehearsal_mockbroker::session::Session;
 use rehearsal_mockbroker::state::nodes::NodeId;
 use rehearsal_mockbroker::time::Time;
 use rehearsal_mockbroker::view::View;
+use rehearsal_mockbroker::wire::ApiKey;
 use rehearsal_sim_kernel::machine::{Connection, Kernel, Moment, Node, Service, ServiceId, ServiceNet};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddrV4;
@@ -32,6 +35,8 @@ pub(crate) struct Brokers {
     connections: BTreeMap<ConnId, Connection>,
     /// Whether connections are reset, not closed, because a broker is crashing.
     crashing: bool,
+    /// Who writes down what the brokers do, if anybody does.
+    witness: Option<Witness>,
 }
 
 struct Conversation {
@@ -52,7 +57,7 @@ impl Brokers {
         }
         let listening: Vec<Node> = nodes.values().copied().collect();
         let (conversations, connections) = (BTreeMap::new(), BTreeMap::new());
-        let brokers = Self { cluster, nodes, conversations, connections, crashing: false };
+        let brokers = Self { cluster, nodes, conversations, connections, crashing: false, witness: None };
         let service = kernel.add_service(Box::new(brokers));
         kernel.with_service(service, |brokers: &mut Self, net| {
             for node in listening {
@@ -67,12 +72,34 @@ impl Brokers {
     /// Changes the cluster from outside.
     pub(crate) fn control(&mut self, net: &mut ServiceNet<'_>, command: Command) -> Result<(), CommandError> {
         quietly(|| {
-            self.crashing = matches!(command, Command::Crash(_));
+            self.crashing = matches!(command, Command::Crash(_) | Command::PowerLoss(_));
             let outputs = self.cluster.control(time(net.now()), command);
+            self.look(net.now(), None);
             let result = outputs.map(|outputs| self.carry_out(net, outputs));
             self.crashing = false;
             result
         })
+    }
+
+    /// From now on this one writes down what the brokers do.
+    pub(crate) fn watch(&mut self, witness: Witness) {
+        self.witness = Some(witness);
+    }
+
+    /// What was written down so far.
+    pub(crate) fn take_seen(&mut self) -> Vec<Event> {
+        self.witness.as_mut().map(Witness::take_seen).unwrap_or_default()
+    }
+
+    fn look(&mut self, now: Moment, asked: Option<ApiKey>) {
+        if let Some(witness) = &mut self.witness {
+            witness.look(&self.cluster, now.since(Moment::START), asked);
+        }
+    }
+
+    /// The cluster itself, to plan faults and to read. What makes it answer somebody goes through [`Self::control`].
+    pub(crate) fn cluster(&mut self) -> &mut Cluster {
+        &mut self.cluster
     }
 
     /// What the cluster looks like.
@@ -89,10 +116,10 @@ impl Brokers {
         let mut outputs = VecDeque::from(outputs);
         while let Some(output) = outputs.pop_front() {
             match output {
-                Output::Reply { conn, response } => {
+                Output::Reply { conn, response, frame } => {
                     let Some(connection) = self.connections.get(&conn).copied() else { continue };
                     let Some(conversation) = self.conversations.get_mut(&connection) else { continue };
-                    match conversation.session.answer(response.as_deref()) {
+                    match conversation.session.answer(response.as_deref(), frame) {
                         Ok(pieces) => {
                             for piece in pieces {
                                 net.send(connection, &piece);
@@ -123,7 +150,12 @@ impl Brokers {
         // What it does not want stays in the socket, and holds the sender up.
         let ended = session.wants_bytes() && net.read(connection, |bytes| session.receive(bytes));
         let mut outputs = match session.next_request() {
-            Ok(Some(request)) => self.cluster.handle(time(net.now()), *conn, request),
+            Ok(Some(request)) => {
+                let asked = request.body.api_key();
+                let outputs = self.cluster.handle(time(net.now()), *conn, request);
+                self.look(net.now(), Some(asked));
+                outputs
+            }
             Ok(None) => Vec::new(),
             Err(Violation { .. }) => return self.hang_up(net, connection),
         };
@@ -167,6 +199,7 @@ impl Service for Brokers {
     fn due(&mut self, net: &mut ServiceNet<'_>) {
         quietly(|| {
             let outputs = self.cluster.wake(time(net.now()));
+            self.look(net.now(), None);
             self.carry_out(net, outputs);
         });
     }

@@ -3,8 +3,7 @@
 use crate::check::Setup;
 use rehearsal_sim_kernel::config::{Config, Stats};
 use rehearsal_sim_kernel::front::child::{self, Child, Outcome};
-use std::collections::VecDeque;
-use std::ops::{ControlFlow, Range};
+use std::ops::ControlFlow;
 use std::thread::available_parallelism;
 
 /// A description of a simulation: called anew for every seed, in the simulation of that seed.
@@ -39,16 +38,16 @@ pub fn run_one(describe: Describe<'_>, seed: u64) -> Run {
 /// Runs many, `jobs` at once, and hands each over when it is done, in no particular order; stops when told to.
 pub fn run_many(
     describe: Describe<'_>,
-    seeds: Range<u64>,
+    seeds: impl IntoIterator<Item = u64>,
     jobs: usize,
     mut each: impl FnMut(Run) -> ControlFlow<()>,
 ) -> ControlFlow<()> {
     let (mut children, mut running) = (Vec::new(), Vec::new());
     let mut free: Vec<usize> = (0..jobs.max(1)).collect();
-    let mut waiting: VecDeque<u64> = seeds.collect();
+    let mut waiting = seeds.into_iter();
     loop {
         while !free.is_empty()
-            && let Some(seed) = waiting.pop_front()
+            && let Some(seed) = waiting.next()
         {
             let processor = free.pop();
             let config = Config { processor, ..settings(describe, seed).kernel_config() };

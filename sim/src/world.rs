@@ -1,6 +1,9 @@
 //! What exists in a running simulation – nodes, links, the cluster – and the one way to change it.
 
+use crate::drive::witness::Witness;
+use crate::history::Event;
 use crate::host::{self, Brokers};
+use rehearsal_mockbroker::cluster::Cluster;
 use rehearsal_mockbroker::control::{Command, CommandError};
 use rehearsal_mockbroker::state::nodes::NodeId;
 use rehearsal_mockbroker::view::View;
@@ -51,6 +54,11 @@ impl fmt::Debug for World {
     }
 }
 
+/// How long the simulation this thread is part of has run, in virtual time.
+pub(crate) fn now() -> Duration {
+    front::kernel(|kernel, _| kernel.now()).since(Moment::START)
+}
+
 /// A record as a broker stored it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredRecord {
@@ -82,7 +90,7 @@ impl World {
 
     /// How long the simulation has run, in virtual time.
     pub fn elapsed(&self) -> Duration {
-        front::kernel(|kernel, _| kernel.now()).since(Moment::START)
+        now()
     }
 
     /// The names of the nodes that run a program, in order.
@@ -126,6 +134,18 @@ impl World {
             kernel.heal(a, b);
             kernel.heal(b, a);
         });
+    }
+
+    /// What one node sends gets to the other again; the way back stays as it is.
+    pub fn heal_one_way(&self, from: &str, to: &str) {
+        let (from, to) = (self.node(from), self.node(to));
+        front::kernel(|kernel, _| kernel.heal(from, to));
+    }
+
+    /// Packets from one node to another travel as long as they do between any two again.
+    pub fn reset_latency(&self, from: &str, to: &str) {
+        let Latency { base, jitter } = Latency::NETWORK;
+        self.set_latency(from, to, base, jitter);
     }
 
     /// Sets how long packets from one node to another travel: `base`, and up to `jitter` more.
@@ -246,6 +266,21 @@ impl World {
             });
             named.collect()
         })
+    }
+
+    /// The cluster itself, to plan faults and to read. What makes it answer somebody goes through [`Self::control`].
+    pub(crate) fn cluster<R>(&self, act: impl FnOnce(&mut Cluster) -> R) -> R {
+        self.with_brokers(|brokers, _| act(brokers.cluster()))
+    }
+
+    /// From now on this one writes down what the brokers do.
+    pub(crate) fn watch_brokers(&self, witness: Witness) {
+        self.with_brokers(|brokers, _| brokers.watch(witness));
+    }
+
+    /// What was written down so far.
+    pub(crate) fn take_seen(&self) -> Vec<Event> {
+        self.with_brokers(|brokers, _| brokers.take_seen())
     }
 
     fn with_brokers<R>(&self, act: impl FnOnce(&mut Brokers, &mut ServiceNet<'_>) -> R) -> R {

@@ -445,13 +445,17 @@ static SCRIPTED_TIMES_END: LazyLock<i64> = LazyLock::new(|| *EARLIER + 1_800_000
 /// Answers in which the order of the rows is promised.
 const ORDERED: [ApiKey; 1] = [ApiKey::DescribeTopicPartitions];
 
+/// Answers whose numbers come out of hash sets.
+const UNORDERED_NUMBERS: [ApiKey; 1] = [ApiKey::DescribeTransactions];
+
 /// Fields by which a row is told from its neighbours.
-const ROW_NAMES: [&str; 13] = [
+const ROW_NAMES: [&str; 14] = [
     "api_key",
     "name",
     "topic",
     "topic_id",
     "group_id",
+    "transactional_id",
     "resource_name",
     "partition_index",
     "index",
@@ -483,6 +487,9 @@ impl Names {
         read_records(&mut tree);
         if !ordered {
             self.sort_rows(&mut tree);
+        }
+        if UNORDERED_NUMBERS.iter().any(|api| *api as i16 == api_key) {
+            sort_numbers(&mut tree);
         }
         self.replace("", &mut tree);
         tree
@@ -591,6 +598,18 @@ impl Names {
             }
         }
         readable
+    }
+}
+
+/// Puts the numbers of every array in order.
+fn sort_numbers(tree: &mut Value) {
+    match tree {
+        Value::Object(fields) => fields.values_mut().for_each(sort_numbers),
+        Value::Array(rows) => {
+            rows.iter_mut().for_each(sort_numbers);
+            rows.sort_by_key(Value::as_i64);
+        }
+        _ => {}
     }
 }
 

@@ -79,6 +79,7 @@ use secrecy::SecretString;
 pub use settings::KafkaEventBusConfigBuilder;
 use settings::Settings;
 
+use crate::engine::FloodBreaker;
 use crate::retry::RetryPolicy;
 
 /// A valid configuration. See the [module](self) for how to get one.
@@ -134,6 +135,9 @@ pub struct KafkaEventBusConfig {
     pub commit_interval: Duration,
     /// … or as soon as this many are.
     pub commit_records_max: usize,
+    /// Whether events that are done while an earlier one waits are committed too, beside the position, so that they do
+    /// not run again after a restart. The brokers should take 4,096 bytes of `offset.metadata.max.bytes`, as by default.
+    pub commit_finished: bool,
 
     /// When to try a failed handler again.
     pub retry: RetryPolicy,
@@ -143,6 +147,8 @@ pub struct KafkaEventBusConfig {
     pub dlq_topic_suffix: String,
     /// What a dead letter means for later events of its key.
     pub dlq_scope: DlqScope,
+    /// What stops a flood of dead letters; by default nothing does.
+    pub dlq_flood_breaker: Option<FloodBreaker>,
     /// How often one event may be replayed before a replay must be forced.
     pub dlq_max_replay_attempts: u32,
 

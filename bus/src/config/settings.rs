@@ -11,6 +11,7 @@ use super::choices::{
     Acks, AutoOffsetReset, Compression, DlqScope, Preset, SaslMechanism, SecurityProtocol, TopicNaming, UnknownType,
 };
 use super::{ClientProperties, ConfigError, KafkaEventBusConfig, Limits};
+use crate::engine::FloodBreaker;
 use crate::retry::{RetryPolicy, RetryScope};
 
 /// Every setting, given or not. The names are those a file or the environment may use.
@@ -77,6 +78,8 @@ pub(super) struct Settings {
     pub(super) commit_interval: Option<Duration>,
     /// … or as soon as this many are. 10,000 by default.
     pub(super) commit_records_max: Option<usize>,
+    /// Whether events that are done while an earlier one waits are committed too. They are, by default.
+    pub(super) commit_finished: Option<bool>,
 
     /// When to try a failed handler again, all in one. The single settings outrank it.
     #[serde(skip)]
@@ -99,6 +102,14 @@ pub(super) struct Settings {
     pub(super) dlq_topic_suffix: Option<String>,
     /// What a dead letter means for later events of its key. Nothing, by default.
     pub(super) dlq_scope: Option<DlqScope>,
+    /// The share of recent events, 0.0 to 1.0, above which their becoming dead letters is a flood: then nothing is
+    /// handled for a while, and what would have become one is tried again. There is no such bound by default.
+    pub(super) dlq_flood_share: Option<f64>,
+    /// How many recent events count for that share. 100 by default.
+    pub(super) dlq_flood_window: Option<usize>,
+    /// How long nothing is handled in a flood. 60 s by default.
+    #[serde(default, deserialize_with = "seconds")]
+    pub(super) dlq_flood_pause: Option<Duration>,
     /// How often one event may be replayed before a replay must be forced. 3 by default.
     pub(super) dlq_max_replay_attempts: Option<u32>,
 
@@ -220,6 +231,7 @@ impl Settings {
             limits: self.limits.unwrap_or_default(),
             commit_interval: self.commit_interval.unwrap_or(Duration::from_millis(500)),
             commit_records_max: self.commit_records_max.unwrap_or(10_000),
+            commit_finished: self.commit_finished.unwrap_or(true),
             retry: RetryPolicy {
                 base: self.retry_base_delay.unwrap_or(retry.base),
                 max: self.retry_max_delay.unwrap_or(retry.max),
@@ -230,6 +242,11 @@ impl Settings {
             enable_dlq: self.enable_dlq.unwrap_or(true),
             dlq_topic_suffix: self.dlq_topic_suffix.unwrap_or_else(|| ".dlq".into()),
             dlq_scope: self.dlq_scope.unwrap_or(DlqScope::Event),
+            dlq_flood_breaker: self.dlq_flood_share.map(|share| FloodBreaker {
+                share,
+                window: self.dlq_flood_window.unwrap_or(100),
+                pause: self.dlq_flood_pause.unwrap_or(Duration::from_secs(60)),
+            }),
             dlq_max_replay_attempts: self.dlq_max_replay_attempts.unwrap_or(3),
             security_protocol: self.security_protocol.unwrap_or(SecurityProtocol::Plaintext),
             sasl_mechanism: self.sasl_mechanism,

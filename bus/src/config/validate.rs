@@ -67,6 +67,18 @@ impl KafkaEventBusConfig {
         if !(0.0..=1.0).contains(&retry.jitter) {
             return Err(ConfigError::invalid("retry_jitter", retry.jitter, "it is a share, from 0.0 to 1.0"));
         }
+        if let Some(breaker) = &self.dlq_flood_breaker {
+            if !(0.0..=1.0).contains(&breaker.share) {
+                return Err(ConfigError::invalid("dlq_flood_share", breaker.share, "it is a share, from 0.0 to 1.0"));
+            }
+            if breaker.window == 0 {
+                return Err(ConfigError::invalid(
+                    "dlq_flood_window",
+                    0,
+                    "how many recent events count; 100 suits most",
+                ));
+            }
+        }
         if retry.base > retry.max {
             return Err(ConfigError::contradiction(
                 format_args!("retry_base_delay = {:?}", retry.base),

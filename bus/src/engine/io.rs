@@ -2,6 +2,7 @@
 
 use super::Obituary;
 use super::drain::Farewell;
+use super::finished::Run;
 use super::retry::Outcome;
 use crate::handler::HandlerSet;
 use bytes::Bytes;
@@ -126,6 +127,14 @@ pub enum Input<P> {
         /// Which.
         partitions: Vec<Partition>,
     },
+    /// What an earlier owner of a partition had finished beyond the position it committed, as it was found beside that
+    /// position. Comes after the assignment and before the partition's records.
+    Remembered {
+        /// Whose.
+        partition: Partition,
+        /// The runs, in ascending order.
+        finished: Vec<Run>,
+    },
     /// A record was read.
     Delivered(Delivered<P>),
     /// An attempt ended.
@@ -204,6 +213,8 @@ pub struct Release {
     pub partitions: Vec<Partition>,
     /// What to commit, synchronously, before they go.
     pub commit: Vec<(Partition, Offset)>,
+    /// What is finished beyond those positions, to be committed beside them.
+    pub finished: Vec<(Partition, Vec<Run>)>,
     /// How many attempts were cut off.
     pub abandoned: usize,
 }
@@ -219,7 +230,9 @@ pub enum Action<P> {
     DeadLetter(DeadLetter<P>),
     /// A record was given up and there is no dead-letter queue. Say so; nothing is to be reported back.
     Dropped(DeadLetter<P>),
-    /// Commit, and report the answer.
+    /// Commit, and report the answer. Beside each position goes what [`Engine::finished_beyond`] tells of its partition.
+    ///
+    /// [`Engine::finished_beyond`]: super::Engine::finished_beyond
     Commit {
         /// Its name.
         id: CommitId,

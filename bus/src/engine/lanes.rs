@@ -8,10 +8,10 @@ use super::{Offset, Time};
 use crate::config::Limits;
 use crate::retry::RetryScope;
 use bytes::Bytes;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 /// Which lane a record runs in.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum LaneKey {
     /// The records of one key, in order.
     Key(Bytes),
@@ -29,6 +29,13 @@ impl LaneKey {
             (RetryScope::Key, None) => Self::Alone(offset),
         }
     }
+}
+
+/// A lane's place, and which of the lanes that were there it is: a name that costs nothing to copy and compare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct LaneId {
+    place: usize,
+    tenant: u64,
 }
 
 /// A record in a lane.
@@ -51,19 +58,26 @@ enum Gait {
 
 #[derive(Debug)]
 struct Lane<P> {
+    id: LaneId,
+    /// `None` for a record without a key: no other will ask for its lane.
+    key: Option<LaneKey>,
     jobs: VecDeque<Job<P>>,
     gait: Gait,
 }
 
 #[derive(Debug)]
 pub(super) struct Lanes<P> {
-    lanes: BTreeMap<LaneKey, Lane<P>>,
+    lanes: Vec<Option<Lane<P>>>,
+    free: Vec<usize>,
+    tenants: u64,
+    /// Only ever asked for one key, so its order is nowhere seen.
+    by_key: HashMap<LaneKey, LaneId>,
     /// The lane of every record in work.
-    busy: BTreeMap<Offset, LaneKey>,
+    busy: BTreeMap<Offset, LaneId>,
     /// The first record of every parked lane.
     parked: BTreeSet<Offset>,
     /// Lanes that have reached their bound and not yet fallen under the resume mark.
-    long: BTreeSet<LaneKey>,
+    long: BTreeSet<LaneId>,
     held: usize,
     /// The highest offset that was ever in work: what lies above it need not be finished when the partition goes.
     highest_started: Option<Offset>,
@@ -72,7 +86,10 @@ pub(super) struct Lanes<P> {
 impl<P> Default for Lanes<P> {
     fn default() -> Self {
         Self {
-            lanes: BTreeMap::new(),
+            lanes: Vec::new(),
+            free: Vec::new(),
+            tenants: 0,
+            by_key: HashMap::new(),
             busy: BTreeMap::new(),
             parked: BTreeSet::new(),
             long: BTreeSet::new(),
@@ -83,83 +100,119 @@ impl<P> Default for Lanes<P> {
 }
 
 impl<P> Lanes<P> {
-    /// Puts a record at the end of its lane; `true` if the lane was empty, so that it can start.
-    pub(super) fn push(&mut self, key: &LaneKey, job: Job<P>, limits: &Limits) -> bool {
+    /// Puts a record at the end of its lane; names the lane if it was empty, so that it can start.
+    pub(super) fn push(&mut self, key: LaneKey, job: Job<P>, limits: &Limits) -> Option<LaneId> {
         self.held += 1;
-        let lane = self.lanes.entry(key.clone()).or_insert_with(|| Lane { jobs: VecDeque::new(), gait: Gait::Idle });
+        let id = match self.by_key.get(&key) {
+            Some(id) => *id,
+            None => self.open(key),
+        };
+        let lane = self.lane(id)?;
         lane.jobs.push_back(job);
-        if lane.jobs.len() >= limits.lane_records_max {
-            self.long.insert(key.clone());
+        let len = lane.jobs.len();
+        if len >= limits.lane_records_max {
+            self.long.insert(id);
         }
-        lane.jobs.len() == 1
+        (len == 1).then_some(id)
+    }
+
+    fn open(&mut self, key: LaneKey) -> LaneId {
+        self.tenants += 1;
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.lanes.push(None);
+            self.lanes.len() - 1
+        });
+        let id = LaneId { place, tenant: self.tenants };
+        let key = Some(key).filter(|key| !matches!(key, LaneKey::Alone(_)));
+        if let Some(key) = &key {
+            self.by_key.insert(key.clone(), id);
+        }
+        self.lanes[place] = Some(Lane { id, key, jobs: VecDeque::with_capacity(1), gait: Gait::Idle });
+        id
+    }
+
+    fn close(&mut self, id: LaneId) {
+        let closed = self.lanes.get_mut(id.place).and_then(Option::take);
+        if let Some(key) = closed.and_then(|lane| lane.key) {
+            self.by_key.remove(&key);
+        }
+        self.free.push(id.place);
+    }
+
+    fn lane(&mut self, id: LaneId) -> Option<&mut Lane<P>> {
+        self.lanes.get_mut(id.place)?.as_mut().filter(|lane| lane.id == id)
     }
 
     /// The offset that would start next in an idle lane.
-    pub(super) fn startable(&self, key: &LaneKey) -> Option<Offset> {
-        let lane = self.lanes.get(key).filter(|lane| lane.gait == Gait::Idle)?;
+    pub(super) fn startable(&mut self, id: LaneId) -> Option<Offset> {
+        let lane = self.lane(id).filter(|lane| lane.gait == Gait::Idle)?;
         lane.jobs.front().map(|job| job.offset)
     }
 
     /// Takes the first record of an idle lane into work.
-    pub(super) fn start(&mut self, key: &LaneKey) -> Option<&mut Job<P>> {
-        let lane = self.lanes.get_mut(key).filter(|lane| lane.gait == Gait::Idle)?;
-        let job = lane.jobs.front_mut()?;
+    pub(super) fn start(&mut self, id: LaneId) -> Option<&mut Job<P>> {
+        let offset = self.startable(id)?;
+        self.busy.insert(offset, id);
+        self.highest_started = self.highest_started.max(Some(offset));
+        let lane = self.lane(id)?;
         lane.gait = Gait::Busy;
-        self.busy.insert(job.offset, key.clone());
-        self.highest_started = self.highest_started.max(Some(job.offset));
-        Some(job)
+        lane.jobs.front_mut()
     }
 
     /// The record in work at this offset.
     pub(super) fn in_work(&mut self, offset: Offset) -> Option<&mut Job<P>> {
-        let key = self.busy.get(&offset)?;
-        self.lanes.get_mut(key)?.jobs.front_mut()
+        let id = *self.busy.get(&offset)?;
+        self.lane(id)?.jobs.front_mut()
     }
 
     /// Puts the record in work aside until `until`; its lane waits with it.
-    pub(super) fn park(&mut self, offset: Offset, until: Time) -> Option<LaneKey> {
-        let key = self.leave_work(offset, Gait::Parked(until))?;
+    pub(super) fn park(&mut self, offset: Offset, until: Time) -> Option<LaneId> {
+        let id = self.leave_work(offset, Gait::Parked(until))?;
         self.parked.insert(offset);
-        Some(key)
+        Some(id)
     }
 
     /// The wait of a lane is over; `false` if it does not wait for this moment (any more).
-    pub(super) fn unpark(&mut self, key: &LaneKey, until: Time) -> bool {
-        let Some(lane) = self.lanes.get_mut(key).filter(|lane| lane.gait == Gait::Parked(until)) else {
+    pub(super) fn unpark(&mut self, id: LaneId, until: Time) -> bool {
+        let Some(lane) = self.lane(id).filter(|lane| lane.gait == Gait::Parked(until)) else {
             return false;
         };
         lane.gait = Gait::Idle;
-        if let Some(job) = lane.jobs.front() {
-            self.parked.remove(&job.offset);
+        if let Some(offset) = lane.jobs.front().map(|job| job.offset) {
+            self.parked.remove(&offset);
         }
         true
     }
 
     /// Takes the record in work out; names the lane if another record waits in it.
-    pub(super) fn finish(&mut self, offset: Offset, limits: &Limits) -> Option<LaneKey> {
-        let key = self.leave_work(offset, Gait::Idle)?;
-        let lane = self.lanes.get_mut(&key)?;
+    pub(super) fn finish(&mut self, offset: Offset, limits: &Limits) -> Option<LaneId> {
+        let id = self.leave_work(offset, Gait::Idle)?;
+        let lane = self.lane(id)?;
         lane.jobs.pop_front()?;
+        let left = lane.jobs.len();
         self.held -= 1;
-        if lane.jobs.len() <= resume_mark(limits.lane_records_max) {
-            self.long.remove(&key);
+        if left <= resume_mark(limits.lane_records_max) && !self.long.is_empty() {
+            self.long.remove(&id);
         }
-        if lane.jobs.is_empty() {
-            self.lanes.remove(&key);
+        if left == 0 {
+            self.close(id);
             return None;
         }
-        Some(key)
+        Some(id)
     }
 
-    fn leave_work(&mut self, offset: Offset, gait: Gait) -> Option<LaneKey> {
-        let key = self.busy.remove(&offset)?;
-        self.lanes.get_mut(&key)?.gait = gait;
-        Some(key)
+    fn leave_work(&mut self, offset: Offset, gait: Gait) -> Option<LaneId> {
+        let id = self.busy.remove(&offset)?;
+        self.lane(id)?.gait = gait;
+        Some(id)
     }
 
     /// The records in work, each with its attempt.
     pub(super) fn attempts(&self) -> impl Iterator<Item = (Offset, u32)> + '_ {
-        self.busy.iter().filter_map(|(offset, key)| Some((*offset, self.lanes.get(key)?.jobs.front()?.course.attempts)))
+        self.busy.iter().filter_map(|(offset, id)| {
+            let lane = self.lanes.get(id.place)?.as_ref()?;
+            Some((*offset, lane.jobs.front()?.course.attempts))
+        })
     }
 
     pub(super) fn busy_len(&self) -> usize {
@@ -186,7 +239,8 @@ impl<P> Lanes<P> {
     /// Whether an idle lane begins with a record that `wanted` asks for.
     pub(super) fn any_startable(&self, wanted: impl Fn(Offset) -> bool) -> bool {
         self.lanes
-            .values()
+            .iter()
+            .flatten()
             .any(|lane| lane.gait == Gait::Idle && lane.jobs.front().is_some_and(|job| wanted(job.offset)))
     }
 
@@ -226,40 +280,49 @@ mod tests {
     #[test]
     fn a_key_has_one_record_in_work_and_the_next_waits() {
         let (limits, mut lanes) = (Limits::default(), Lanes::default());
-        assert!(lanes.push(&key("a"), job(0), &limits));
-        assert!(!lanes.push(&key("a"), job(1), &limits));
-        assert!(lanes.push(&key("b"), job(2), &limits));
-        assert!(lanes.start(&key("a")).is_some());
-        assert!(lanes.start(&key("a")).is_none());
-        assert!(lanes.start(&key("b")).is_some());
-        assert_eq!(lanes.finish(0, &limits), Some(key("a")));
+        let a = lanes.push(key("a"), job(0), &limits).unwrap();
+        assert_eq!(lanes.push(key("a"), job(1), &limits), None);
+        let b = lanes.push(key("b"), job(2), &limits).unwrap();
+        assert!(lanes.start(a).is_some());
+        assert!(lanes.start(a).is_none());
+        assert!(lanes.start(b).is_some());
+        assert_eq!(lanes.finish(0, &limits), Some(a));
         assert_eq!(lanes.finish(2, &limits), None);
-        assert_eq!(lanes.startable(&key("a")), Some(1));
+        assert_eq!(lanes.startable(a), Some(1));
     }
 
     #[test]
     fn a_parked_lane_starts_again_when_its_time_has_come() {
         let (limits, mut lanes) = (Limits::default(), Lanes::default());
         let noon = Time::from_millis(12);
-        lanes.push(&key("a"), job(0), &limits);
-        lanes.start(&key("a"));
+        let a = lanes.push(key("a"), job(0), &limits).unwrap();
+        lanes.start(a);
         lanes.park(0, noon);
-        assert_eq!((lanes.lowest_parked(), lanes.startable(&key("a"))), (Some(0), None));
-        assert!(!lanes.unpark(&key("a"), Time::from_millis(11)));
-        assert!(lanes.unpark(&key("a"), noon));
-        assert_eq!((lanes.lowest_parked(), lanes.startable(&key("a"))), (None, Some(0)));
+        assert_eq!((lanes.lowest_parked(), lanes.startable(a)), (Some(0), None));
+        assert!(!lanes.unpark(a, Time::from_millis(11)));
+        assert!(lanes.unpark(a, noon));
+        assert_eq!((lanes.lowest_parked(), lanes.startable(a)), (None, Some(0)));
     }
 
     #[test]
     fn a_long_lane_asks_for_a_pause_until_it_is_down_to_four_fifths() {
         let limits = Limits { lane_records_max: 5, ..Limits::default() };
         let mut lanes = Lanes::default();
-        for offset in 0..5 {
-            lanes.push(&key("a"), job(offset), &limits);
-        }
+        let opened: Vec<_> = (0..5).map(|offset| lanes.push(key("a"), job(offset), &limits)).collect();
         assert!(lanes.at_a_bound(&limits, 5));
-        lanes.start(&key("a"));
+        lanes.start(opened[0].unwrap());
         lanes.finish(0, &limits);
         assert!(!lanes.at_a_bound(&limits, 4) && lanes.has_room(&limits, 4));
+    }
+
+    #[test]
+    fn a_lane_in_the_place_of_another_does_not_answer_to_its_name() {
+        let (limits, mut lanes) = (Limits::default(), Lanes::default());
+        let a = lanes.push(key("a"), job(0), &limits).unwrap();
+        lanes.start(a);
+        lanes.finish(0, &limits);
+        let b = lanes.push(key("b"), job(1), &limits).unwrap();
+        assert_eq!(a.place, b.place);
+        assert!(lanes.start(a).is_none() && lanes.start(b).is_some());
     }
 }

@@ -27,6 +27,8 @@
 
 pub mod dead_letters;
 mod drain;
+pub mod finished;
+mod flood;
 mod io;
 mod lanes;
 mod ledger;
@@ -34,6 +36,7 @@ mod retry;
 
 pub use dead_letters::{CauseOfDeath, Header, Obituary};
 pub use drain::Farewell;
+pub use flood::FloodBreaker;
 pub use io::{
     Action, CommitId, DeadLetter, Delivered, Epoch, Errand, Input, Offset, Partition, Release, Start, Ticket, Time,
 };
@@ -42,7 +45,9 @@ pub use retry::{HandlerFailure, Outcome};
 use crate::config::Limits;
 use crate::retry::RetryPolicy;
 use drain::{Drain, Worth};
-use lanes::{Job, LaneKey, Lanes};
+use finished::Run;
+use flood::Flood;
+use lanes::{Job, LaneId, LaneKey, Lanes};
 use ledger::Ledger;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -72,6 +77,10 @@ pub struct Config {
     pub commit_interval: Duration,
     /// … or as soon as this many are.
     pub commit_every: usize,
+    /// Whether what is finished beyond the position is committed too, so that it does not run again after a restart.
+    pub commit_finished: bool,
+    /// What stops a flood of dead letters; nothing when `None`.
+    pub flood_breaker: Option<FloodBreaker>,
     /// The bounds.
     pub limits: Limits,
 }
@@ -84,6 +93,8 @@ impl Default for Config {
             // A crash repeats at most this much work; a commit is one small request.
             commit_interval: Duration::from_millis(500),
             commit_every: 10_000,
+            commit_finished: true,
+            flood_breaker: None,
             limits: Limits::default(),
         }
     }
@@ -107,8 +118,12 @@ pub struct Counters {
     pub retries: u64,
     /// Letters the dead-letter queue did not take.
     pub dead_letter_failures: u64,
+    /// Floods of dead letters that were stopped.
+    pub floods: u64,
     /// Commits that failed.
     pub commit_failures: u64,
+    /// Records an earlier owner had finished; they count nowhere else.
+    pub remembered: u64,
     /// Reports that came too late: the assignment they belong to is over.
     pub fenced: u64,
 }
@@ -129,12 +144,14 @@ pub struct Status {
     /// Records the dead-letter queue has refused at least once and not taken since: nothing is lost, nothing of
     /// them is committed, and somebody should look.
     pub unburied: usize,
+    /// Whether nothing is started because too many records failed; see [`FloodBreaker`].
+    pub flooded: bool,
 }
 
 impl Status {
-    /// Whether dead letters cannot be written.
+    /// Whether dead letters cannot be written, or too many would be.
     pub fn is_degraded(&self) -> bool {
-        self.unburied > 0
+        self.unburied > 0 || self.flooded
     }
 }
 
@@ -146,13 +163,14 @@ pub struct Engine<P> {
     assignments: BTreeMap<Partition, Assignment<P>>,
     epochs: u64,
     /// Lanes whose first record may start, in the order in which they became so.
-    ready: VecDeque<(Partition, Epoch, LaneKey)>,
-    parked: BTreeSet<(Time, Partition, Epoch, LaneKey)>,
+    ready: VecDeque<(Partition, Epoch, LaneId)>,
+    parked: BTreeSet<(Time, Partition, Epoch, LaneId)>,
     in_flight: usize,
     drains: Vec<Drain>,
     stopping: bool,
     commits: Commits,
     unburied: BTreeSet<(Partition, Offset)>,
+    flood: Flood,
     counters: Counters,
     actions: VecDeque<Action<P>>,
 }
@@ -193,6 +211,7 @@ impl<P: Clone> Engine<P> {
             stopping: false,
             commits: Commits::default(),
             unburied: BTreeSet::new(),
+            flood: Flood::default(),
             counters: Counters::default(),
             actions: VecDeque::new(),
         }
@@ -200,8 +219,22 @@ impl<P: Clone> Engine<P> {
 
     /// Takes note of what happened; what follows from it is told by [`Engine::next_action`].
     pub fn handle(&mut self, now: Time, input: Input<P>) {
+        self.note(now, input);
+        self.advance(now);
+    }
+
+    /// As [`Engine::handle`] for many at once, which is cheaper: what follows from all of them is decided once.
+    pub fn handle_all(&mut self, now: Time, inputs: impl IntoIterator<Item = Input<P>>) {
+        for input in inputs {
+            self.note(now, input);
+        }
+        self.advance(now);
+    }
+
+    fn note(&mut self, now: Time, input: Input<P>) {
         match input {
             Input::Assigned { partitions } => self.assigned(partitions),
+            Input::Remembered { partition, finished } => self.remembered(partition, finished),
             Input::Delivered(record) => self.delivered(now, record),
             Input::Finished { ticket, outcome } => self.finished(now, ticket, outcome),
             Input::DeadLetterAcked { ticket } => self.buried(now, ticket),
@@ -212,7 +245,6 @@ impl<P: Clone> Engine<P> {
             Input::Stop { deadline } => self.stop(deadline),
             Input::Tick => {}
         }
-        self.advance(now);
     }
 
     /// The next thing to do, in the order in which things are to be done.
@@ -225,7 +257,7 @@ impl<P: Clone> Engine<P> {
         let parked = self.parked.first().map(|(due, ..)| *due);
         let commit = self.commits.due.filter(|_| self.commits.under_way.is_none());
         let drain = self.drains.iter().map(|drain| drain.deadline).min();
-        [parked, commit, drain].into_iter().flatten().min()
+        [parked, commit, drain, self.flood.until()].into_iter().flatten().min()
     }
 
     /// What has happened so far.
@@ -243,7 +275,14 @@ impl<P: Clone> Engine<P> {
             parked: assignments.clone().map(|assignment| assignment.lanes.parked_len()).sum(),
             paused: assignments.filter(|assignment| assignment.paused).count(),
             unburied: self.unburied.len(),
+            flooded: self.flood.until().is_some(),
         }
+    }
+
+    /// What is finished in a partition beyond the position its commit would name now, in ascending order.
+    pub fn finished_beyond(&self, partition: Partition) -> Vec<Run> {
+        let assignment = self.assignments.get(&partition).filter(|_| self.config.commit_finished);
+        assignment.map(|assignment| assignment.ledger.finished_beyond()).unwrap_or_default()
     }
 
     /// What follows from the time that has passed and from whatever was just noted.
@@ -281,10 +320,16 @@ impl<P: Clone> Engine<P> {
         }
     }
 
+    fn remembered(&mut self, partition: Partition, finished: Vec<Run>) {
+        if let Some(assignment) = self.assignments.get_mut(&partition).filter(|_| self.config.commit_finished) {
+            assignment.ledger.remember(finished);
+        }
+    }
+
     fn lost(&mut self, partitions: Vec<Partition>) {
         self.leave_drains(&partitions);
         let abandoned = partitions.iter().map(|partition| self.abandon(*partition)).sum();
-        let release = Release { why: Farewell::Lost, partitions, commit: Vec::new(), abandoned };
+        let release = Release { why: Farewell::Lost, partitions, commit: Vec::new(), finished: Vec::new(), abandoned };
         self.actions.push_back(Action::Release(release));
     }
 
@@ -331,12 +376,26 @@ impl<P: Clone> Engine<P> {
             }
             let owned =
                 drain.partitions.iter().filter_map(|partition| Some((*partition, self.assignments.get(partition)?)));
-            let commit = owned.filter_map(|(partition, owned)| Some((partition, owned.ledger.last_word()?))).collect();
+            let (mut commit, mut finished) = (Vec::new(), Vec::new());
+            for (partition, owned) in owned {
+                let news = owned.ledger.last_news_beyond().filter(|_| self.config.commit_finished);
+                if let Some(position) = owned.ledger.last_word().or(news) {
+                    commit.push((partition, position));
+                    finished.push((partition, self.finished_beyond(partition)));
+                }
+            }
+            finished.retain(|(_, runs)| !runs.is_empty());
             let abandoned = drain.partitions.iter().map(|partition| self.abandon(*partition)).sum();
             let partitions: Vec<_> = drain.partitions.into_iter().collect();
             // A stop whose partitions were all revoked meanwhile has nothing to let go.
             if drain.why != Farewell::Stopping || !partitions.is_empty() {
-                self.actions.push_back(Action::Release(Release { why: drain.why, partitions, commit, abandoned }));
+                self.actions.push_back(Action::Release(Release {
+                    why: drain.why,
+                    partitions,
+                    commit,
+                    finished,
+                    abandoned,
+                }));
             }
         }
         if self.stopping && self.drains.is_empty() && self.assignments.is_empty() {
@@ -351,8 +410,12 @@ impl<P: Clone> Engine<P> {
         let committing =
             committing.is_some_and(|(_, offsets)| offsets.iter().any(|(p, ..)| drain.partitions.contains(p)));
         let mut owned = drain.partitions.iter().filter_map(|partition| self.assignments.get(partition));
+        // In a flood nothing starts, so nothing is worth waiting for.
+        let flooded = self.flood.until().is_some();
         !committing
-            && owned.all(|assignment| assignment.lanes.busy_len() == 0 && !assignment.has_work_worth_finishing())
+            && owned.all(|assignment| {
+                assignment.lanes.busy_len() == 0 && (flooded || !assignment.has_work_worth_finishing())
+            })
     }
 
     /// Forgets a partition. What is in work for it is cut off, and its reports will be fenced.
@@ -380,6 +443,10 @@ impl<P: Clone> Engine<P> {
             self.counters.fenced += 1;
             return;
         }
+        if assignment.ledger.was_finished(offset) {
+            self.counters.remembered += 1;
+            return self.resolve(now, partition, offset);
+        }
         self.counters.delivered += 1;
         let course = match errand {
             Errand::Handle => Course::default(),
@@ -391,7 +458,7 @@ impl<P: Clone> Engine<P> {
             }
         };
         let lane = LaneKey::of(self.config.retry.scope, key, offset);
-        if assignment.lanes.push(&lane, Job { offset, payload, course }, &self.config.limits) {
+        if let Some(lane) = assignment.lanes.push(lane, Job { offset, payload, course }, &self.config.limits) {
             self.ready.push_back((partition, assignment.epoch, lane));
         }
         self.pause_or_resume(partition);
@@ -403,7 +470,7 @@ impl<P: Clone> Engine<P> {
             let assignment = self.assignments.get_mut(&partition);
             let Some(assignment) = assignment.filter(|assignment| assignment.epoch == epoch) else { continue };
             // On the way out nothing is tried again: the record stays uncommitted for the next owner.
-            if assignment.leaving.is_none() && assignment.lanes.unpark(&lane, due) {
+            if assignment.leaving.is_none() && assignment.lanes.unpark(lane, due) {
                 self.ready.push_back((partition, epoch, lane));
             }
             self.pause_or_resume(partition);
@@ -411,15 +478,18 @@ impl<P: Clone> Engine<P> {
     }
 
     fn start_ready(&mut self, now: Time) {
+        if self.flood.pause(now).is_some() {
+            return;
+        }
         while self.in_flight < self.config.limits.in_flight_max {
             let Some((partition, epoch, lane)) = self.ready.pop_front() else { break };
             let assignment = self.assignments.get_mut(&partition);
             let Some(assignment) = assignment.filter(|assignment| assignment.epoch == epoch) else { continue };
-            let startable = assignment.lanes.startable(&lane);
+            let startable = assignment.lanes.startable(lane);
             if !startable.is_some_and(|offset| assignment.may_start(offset)) {
                 continue;
             }
-            let Some(job) = assignment.lanes.start(&lane) else { continue };
+            let Some(job) = assignment.lanes.start(lane) else { continue };
             self.in_flight += 1;
             match &job.course.obituary {
                 Some(obituary) => {
@@ -449,11 +519,21 @@ impl<P: Clone> Engine<P> {
         };
         match decide(&retry, now, &mut job.course, outcome, chance) {
             Decision::Resolved => {
+                if let Some(breaker) = &self.config.flood_breaker {
+                    self.flood.weigh(breaker, now, false);
+                }
                 self.counters.succeeded += 1;
                 self.done(now, ticket);
             }
             Decision::Again { after } => self.park(ticket, now + after),
             Decision::Bury(obituary) => {
+                if let Some(breaker) = &self.config.flood_breaker {
+                    self.counters.floods += u64::from(self.flood.weigh(breaker, now, true));
+                    if let Some(until) = self.flood.pause(now) {
+                        job.course.spare();
+                        return self.park(ticket, until);
+                    }
+                }
                 let obituary = Arc::new(obituary);
                 job.course.obituary = Some(obituary.clone());
                 let payload = job.payload.clone();
@@ -553,7 +633,8 @@ impl<P: Clone> Engine<P> {
         let mut positions = Vec::new();
         for (partition, assignment) in &mut self.assignments {
             // A leaving partition's last commit goes out with its release.
-            let position = assignment.ledger.commitable().filter(|_| assignment.leaving.is_none());
+            let news = assignment.ledger.news_beyond().filter(|_| self.config.commit_finished);
+            let position = assignment.ledger.commitable().or(news).filter(|_| assignment.leaving.is_none());
             if let Some(position) = position {
                 assignment.ledger.sent(position);
                 positions.push((*partition, assignment.epoch, position));

@@ -56,6 +56,15 @@ pub(super) struct Course {
 }
 
 impl Course {
+    /// It is not given up after all: the handlers it was given up for are asked once more.
+    pub(super) fn spare(&mut self) {
+        let failed = std::mem::take(&mut self.given_up);
+        self.exhausted = false;
+        if !failed.is_empty() {
+            self.pending = Some(failed.into_iter().map(|failure| failure.handler).collect());
+        }
+    }
+
     /// The course of a record that is not for any handler.
     pub(super) fn buried(obituary: Obituary) -> Self {
         Self { obituary: Some(Arc::new(obituary)), ..Self::default() }

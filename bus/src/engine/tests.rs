@@ -155,7 +155,9 @@ fn a_record_nobody_may_pass_halts_and_is_never_committed() {
     let actions = driver.tell(Input::Delivered(Delivered { errand: halt, ..Delivered::new(ORDERS, 0, None, 0) }));
     assert!(matches!(&actions[..], [Action::Halt { offset: 0, .. }]));
     let next = started(&driver.deliver(1, "a"));
-    assert_eq!(driver.finish(&next, Outcome::Done), []);
+    let actions = driver.finish(&next, Outcome::Done);
+    assert!(matches!(&actions[..], [Action::Commit { offsets, .. }] if offsets == &[(ORDERS, 0)]), "{actions:?}");
+    assert_eq!(driver.engine.finished_beyond(ORDERS), [(1, 1)]);
 }
 
 #[test]
@@ -171,8 +173,13 @@ fn a_drain_finishes_what_lies_below_finished_records_and_drops_the_rest() {
     assert_eq!(driver.tell(Input::DeadLetterAcked { ticket: b2.ticket }), []);
     let a1 = started(&driver.finish(&a0, Outcome::Done));
     let release = driver.finish(&a1, Outcome::Done);
-    let expected =
-        Release { why: Farewell::Revoked, partitions: vec![ORDERS], commit: vec![(ORDERS, 3)], abandoned: 0 };
+    let expected = Release {
+        why: Farewell::Revoked,
+        partitions: vec![ORDERS],
+        commit: vec![(ORDERS, 3)],
+        finished: vec![],
+        abandoned: 0,
+    };
     assert_eq!(release, [Action::Release(expected)]);
 }
 
@@ -189,6 +196,45 @@ fn at_the_deadline_work_is_cut_off_and_its_report_fenced() {
     started(&driver.deliver(0, "a"));
     assert_eq!(driver.finish(&slow, Outcome::Done), []);
     assert_eq!((driver.engine.counters().fenced, driver.engine.status().in_flight), (1, 1));
+}
+
+#[test]
+fn a_flood_of_dead_letters_is_stopped_and_what_would_have_been_buried_is_tried_again() {
+    let breaker = FloodBreaker { share: 0.5, window: 4, pause: millis(60_000) };
+    let mut driver = Driver::new(Config { flood_breaker: Some(breaker), ..Config::default() });
+    let keys = ["a", "b", "c", "d"];
+    let starts: Vec<_> = keys.iter().zip(0..).map(|(key, at)| started(&driver.deliver(at, key))).collect();
+    driver.finish(&starts[0], Outcome::Done);
+    for start in &starts[1..3] {
+        assert!(matches!(&driver.finish(start, failed(Disposition::Fatal))[..], [Action::DeadLetter(_)]));
+    }
+    assert_eq!(driver.finish(&starts[3], failed(Disposition::Fatal)), [], "three of the last four");
+    assert_eq!(driver.deliver(4, "e"), []);
+    let status = driver.engine.status();
+    assert!(status.flooded && status.is_degraded());
+    assert_eq!((status.parked, driver.engine.counters().floods), (1, 1));
+
+    driver.now = driver.now + breaker.pause;
+    let actions = driver.tell(Input::Tick);
+    let again = actions.iter().filter_map(|action| match action {
+        Action::Start(start) => Some((start.payload, start.ticket.attempt, start.only_handlers.clone())),
+        _ => None,
+    });
+    let again: BTreeSet<_> = again.collect();
+    assert_eq!(again, [(3, 2, Some([SubscriptionId(1)].into())), (4, 1, None)].into());
+    assert!(!driver.engine.status().flooded);
+}
+
+#[test]
+fn a_stop_does_not_wait_for_the_end_of_a_flood() {
+    let breaker = FloodBreaker { share: 0.0, window: 1, pause: millis(60_000) };
+    let mut driver = Driver::new(Config { flood_breaker: Some(breaker), ..Config::default() });
+    let start = started(&driver.deliver(0, "a"));
+    driver.deliver(1, "a");
+    driver.finish(&start, failed(Disposition::Fatal));
+    let deadline = driver.now + millis(1_000);
+    let actions = driver.tell(Input::Stop { deadline });
+    assert!(matches!(&actions[..], [Action::Pause(_), Action::Release(_), Action::Stopped]), "{actions:?}");
 }
 
 #[test]
@@ -544,7 +590,14 @@ impl World {
 
 fn quick(limits: Limits) -> Config {
     let retry = RetryPolicy::exponential(millis(50), millis(500)).jitter(0.2).max_retries(2);
-    Config { retry, dead_letters: DeadLetters::Write(retry), commit_interval: millis(100), commit_every: 7, limits }
+    Config {
+        retry,
+        dead_letters: DeadLetters::Write(retry),
+        commit_interval: millis(100),
+        commit_every: 7,
+        limits,
+        ..Config::default()
+    }
 }
 
 proptest! {

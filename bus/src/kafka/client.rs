@@ -182,9 +182,10 @@ pub(super) fn consumer(config: &KafkaEventBusConfig) -> ClientConfig {
         .set("heartbeat.interval.ms", config.heartbeat_interval_ms.to_string())
         .set("max.poll.interval.ms", config.max_poll_interval_ms.to_string())
         .set("partition.assignment.strategy", "cooperative-sticky")
-        // A pause throws away what was fetched ahead (by default up to 100,000 records per partition): fetch no more
-        // ahead than the engine would hold.
-        .set("queued.min.messages", config.limits.partition_records_max.clamp(1, 10_000_000).to_string());
+        // What waits in the client is not in the engine's books. Enough that a partition alone never runs dry …
+        .set("queued.min.messages", (4 * config.limits.partition_records_max).clamp(1, 10_000_000).to_string())
+        // … as long as the client looks soon whether there is room again; by default it looks once a second.
+        .set("fetch.queue.backoff.ms", "5");
     let mut settings = finished(settings, config);
     // The engine decides what is committed, and when: nobody may outrank that.
     settings.set("enable.auto.commit", "false").set("enable.auto.offset.store", "false");

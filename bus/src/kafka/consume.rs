@@ -1,33 +1,31 @@
 //! The driver of the engine: carries out what it decides, and decides nothing itself.
 //!
-//! One task owns the engine. News from the reading thread and reports of finished work come in over channels; every
-//! attempt, dead letter and commit runs in a task of its own, so nothing here ever waits for a handler.
+//! One task owns the engine. News from the reading thread and reports of finished work come in over channels;
+//! attempts are made by the crew, dead letters and commits run on their own, so nothing here ever waits for a handler.
 
 use super::Shared;
-use super::poll::{BATCHES_MAX, Fetching, News, Reader, Sorter, give_back, list, read};
+use super::crew::{Crew, Reports};
+use super::poll::{BATCHES_MAX, Bell, Fetching, News, Reader, Sorter, give_back, list, read, shared as share};
 use super::publish::{Copy, Publisher};
 use super::record::Record;
 use crate::dispatch::DispatchOutcome;
 use crate::engine::{
     self, Action, CommitId, DeadLetter, DeadLetters, Engine, Farewell, HandlerFailure, Input, Offset, Outcome,
-    Partition, Release, Start, Ticket, Time, dead_letters,
+    Partition, Release, Start, Time, dead_letters, finished,
 };
 use crate::error::BusError;
 use crate::event::{AnyEvent, WireMetadata};
 use crate::handler::{Ctx, HandlerSet, Source};
 use crate::hooks::Step;
-use futures::FutureExt;
 use jiff::Timestamp;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use std::collections::HashMap;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -44,10 +42,10 @@ const FAREWELL_PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct Gauges {
     /// Records the dead-letter topic does not take.
     pub(super) unburied: AtomicUsize,
+    /// Nothing is started, because too many events failed.
+    pub(super) flooded: AtomicBool,
     /// Keys waiting for a retry.
     pub(super) parked: AtomicUsize,
-    /// Records passed over: of a type unknown here, or a replay for another group.
-    pub(super) skipped: AtomicU64,
 }
 
 /// What a running consumption answers to.
@@ -72,13 +70,13 @@ pub(super) struct Driver {
     stop_reading: StopReading,
     fetching: std::sync::mpsc::Sender<Fetching>,
     news: mpsc::Receiver<News>,
-    /// Unbounded, for the engine bounds what is in work.
-    reports: mpsc::UnboundedReceiver<Input<Arc<Record>>>,
-    report: mpsc::UnboundedSender<Input<Arc<Record>>>,
+    reports: Arc<Reports>,
     stop: watch::Receiver<Option<Instant>>,
     partitions: watch::Sender<Option<usize>>,
     ended: watch::Sender<Option<usize>>,
-    attempts: HashMap<Ticket, AbortHandle>,
+    crew: Crew,
+    /// Attempts on their way to the crew, which gets them all at once.
+    starts: Vec<Start<Arc<Record>>>,
     burials: JoinSet<()>,
     clerk: Clerk,
     cancellation: CancellationToken,
@@ -88,11 +86,15 @@ pub(super) struct Driver {
 }
 
 /// Ends the reading thread, also when the driver does not come to its end because its runtime is shut down.
-struct StopReading(Arc<AtomicBool>);
+struct StopReading {
+    asked: Arc<AtomicBool>,
+    bell: Bell,
+}
 
 impl Drop for StopReading {
     fn drop(&mut self) {
-        self.0.store(true, Ordering::Release);
+        self.asked.store(true, Ordering::Release);
+        self.bell.ring();
     }
 }
 
@@ -131,7 +133,7 @@ impl Driver {
         make_reader: impl FnOnce(mpsc::Sender<News>) -> Result<Reader, BusError>,
     ) -> Result<(Self, Controls), BusError> {
         let (tell, news) = mpsc::channel(BATCHES_MAX);
-        let reader = Arc::new(make_reader(tell.clone())?);
+        let (reader, bell) = share(make_reader(tell.clone())?);
         reader
             .subscribe(&[&shared.topic])
             .map_err(|error| BusError::Backend { doing: "subscribing to the topic", source: error.into() })?;
@@ -141,21 +143,21 @@ impl Driver {
             registry: shared.registry.clone(),
             unknown_type: shared.config.unknown_type,
         };
-        let stop_reading = StopReading(Arc::new(AtomicBool::new(false)));
+        let stop_reading = StopReading { asked: Arc::new(AtomicBool::new(false)), bell };
         // Unbounded, for the engine asks again only when things have changed.
         let (fetching, asked) = std::sync::mpsc::channel();
         let reading = {
-            let (reader, stop) = (reader.clone(), stop_reading.0.clone());
+            let (reader, stop) = (reader.clone(), stop_reading.asked.clone());
             std::thread::Builder::new()
                 .name(format!("read {}", shared.topic))
                 .spawn(move || read(&reader, &sorter, &tell, &asked, &stop))
                 .map_err(|error| BusError::Backend { doing: "starting the reading thread", source: error.into() })?
         };
-        let (report, reports) = mpsc::unbounded_channel();
+        let (reports, cancellation) = (Arc::<Reports>::default(), CancellationToken::new());
         let (stop, stop_asked) = watch::channel(None);
         let (partitions, partitions_seen) = watch::channel(None);
         let (ended, end_seen) = watch::channel(None);
-        let clerk = Clerk::start(shared.clone(), reader.clone(), report.clone())
+        let clerk = Clerk::start(shared.clone(), reader.clone(), reports.clone())
             .map_err(|error| BusError::Backend { doing: "starting the committing thread", source: error.into() })?;
         let driver = Self {
             publisher,
@@ -167,15 +169,15 @@ impl Driver {
             stop_reading,
             fetching,
             news,
+            crew: Crew::new(shared.clone(), reports.clone(), cancellation.clone()),
+            starts: Vec::new(),
             reports,
-            report,
             stop: stop_asked,
             partitions,
             ended,
-            attempts: HashMap::new(),
             burials: JoinSet::new(),
             clerk,
-            cancellation: CancellationToken::new(),
+            cancellation,
             counted: engine::Counters::default(),
             cut_off: 0,
             failure: None,
@@ -197,13 +199,10 @@ impl Driver {
                     let deadline = self.stop.borrow_and_update().unwrap_or_else(Instant::now);
                     self.tell(Input::Stop { deadline: self.clock.time(deadline) });
                 }
-                _ = self.reports.recv_many(&mut finished, 256) => {
-                    for report in finished.drain(..) {
-                        if let Input::Finished { ticket, .. } = &report {
-                            self.attempts.remove(ticket);
-                        }
-                        self.tell(report);
-                    }
+                () = self.reports.arrived() => {
+                    self.reports.take(&mut finished);
+                    let now = self.clock.now();
+                    self.engine.handle_all(now, finished.drain(..));
                 }
                 Some(news) = self.news.recv() => self.heard(news),
                 () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {
@@ -225,13 +224,16 @@ impl Driver {
 
     fn heard(&mut self, news: News) {
         match news {
-            News::Assigned(partitions) => {
+            News::Assigned(partitions, remembered) => {
                 self.shared.counters.rebalance_count.fetch_add(1, Ordering::Relaxed);
                 self.shared.hooks_about(&partitions, |topic, partition| Step::Assigned { topic, partition });
                 self.partitions.send_modify(|count| *count = Some(count.unwrap_or(0) + partitions.len()));
                 // A pause asked for under an earlier assignment may only be obeyed now; this outranks it.
                 self.ask(Fetching::Resume(partitions.clone()));
                 self.tell(Input::Assigned { partitions });
+                for (partition, finished) in remembered {
+                    self.tell(Input::Remembered { partition, finished });
+                }
             }
             News::Revoking(partitions) => {
                 self.shared.counters.rebalance_count.fetch_add(1, Ordering::Relaxed);
@@ -244,9 +246,11 @@ impl Driver {
             }
             News::Records(records) => {
                 let now = self.clock.now();
-                for record in records {
-                    self.engine.handle(now, Input::Delivered(record));
+                for record in records.iter().filter(|record| record.errand != engine::Errand::Skip) {
+                    let at = source(&record.payload);
+                    self.shared.hooks.tell(|| Step::Delivered { at: &at, key: record.payload.key.as_deref() });
                 }
+                self.engine.handle_all(now, records.into_iter().map(Input::Delivered));
             }
             News::Broken(error) => {
                 self.failure = Some(BusError::Backend { doing: "reading", source: error.into() });
@@ -259,11 +263,10 @@ impl Driver {
     fn carry_out(&mut self) -> bool {
         while let Some(action) = self.engine.next_action() {
             match action {
-                Action::Start(start) => self.attempt(start),
+                Action::Start(start) => self.starts.push(start),
                 Action::Abandon(ticket) => {
-                    if let Some(attempt) = self.attempts.remove(&ticket) {
-                        attempt.abort();
-                    }
+                    self.crew.hand_over(&mut self.starts);
+                    self.crew.abandon(ticket);
                 }
                 Action::DeadLetter(letter) => self.bury(letter),
                 Action::Dropped(letter) => {
@@ -275,7 +278,13 @@ impl Driver {
                         "event given up and dropped: there is no dead-letter topic"
                     );
                 }
-                Action::Commit { id, offsets } => self.clerk.ask(Chore::Commit { id, offsets }),
+                Action::Commit { id, offsets } => {
+                    let places = offsets.into_iter().map(|(partition, offset)| {
+                        let finished = finished::to_text(offset, &self.engine.finished_beyond(partition));
+                        Place { partition, offset, finished }
+                    });
+                    self.clerk.ask(Chore::Commit { id, places: places.collect() });
+                }
                 Action::Pause(partitions) => self.ask(Fetching::Pause(partitions)),
                 Action::Resume(partitions) => self.ask(Fetching::Resume(partitions)),
                 Action::Release(release) => self.release(release),
@@ -289,26 +298,14 @@ impl Driver {
                 Action::Stopped => return true,
             }
         }
+        if !self.starts.is_empty() {
+            self.crew.hand_over(&mut self.starts);
+        }
         false
     }
 
-    fn attempt(&mut self, start: Start<Arc<Record>>) {
-        let Start { ticket, payload: record, only_handlers } = start;
-        let (shared, report, cancellation) = (self.shared.clone(), self.report.clone(), self.cancellation.clone());
-        let attempt = tokio::spawn(async move {
-            let attempt = attempt(&shared, &record, ticket.attempt, only_handlers.as_ref(), cancellation);
-            // Handlers' panics are caught where they are called; this is for those of a type's own decoding.
-            let outcome = AssertUnwindSafe(attempt).catch_unwind().await.unwrap_or_else(|_| Outcome::Poison {
-                error_type: "Panic".into(),
-                message: "reading the event panicked".into(),
-            });
-            let _ = report.send(Input::Finished { ticket, outcome });
-        });
-        self.attempts.insert(ticket, attempt.abort_handle());
-    }
-
     fn bury(&mut self, letter: DeadLetter<Arc<Record>>) {
-        let (shared, publisher, report) = (self.shared.clone(), self.publisher.clone(), self.report.clone());
+        let (shared, publisher, reports) = (self.shared.clone(), self.publisher.clone(), self.reports.clone());
         let (partitions, now) = (self.dlq_partitions, self.clock.now());
         self.burials.spawn(async move {
             let DeadLetter { ticket, payload: record, obituary } = letter;
@@ -334,23 +331,28 @@ impl Driver {
                     Input::DeadLetterFailed { ticket }
                 }
             };
-            let _ = report.send(report_of);
+            reports.send(report_of);
         });
     }
 
     fn ask(&self, fetching: Fetching) {
         // The reading thread ends only when it is told to, or has told that it is broken.
         let _ = self.fetching.send(fetching);
+        self.stop_reading.bell.ring();
     }
 
     fn release(&mut self, release: Release) {
-        let Release { why, partitions, commit: offsets, abandoned } = release;
+        let Release { why, partitions, commit, mut finished, abandoned } = release;
         if abandoned > 0 {
             tracing::warn!(abandoned, ?why, "attempts cut off; their events will be delivered again");
             self.cut_off += abandoned;
         }
         self.partitions.send_modify(|count| *count = count.map(|count| count.saturating_sub(partitions.len())));
-        self.clerk.ask(Chore::Release { why, partitions, offsets });
+        let places = commit.into_iter().map(|(partition, offset)| {
+            let runs = finished.iter_mut().find(|(of, _)| *of == partition).map(|(_, runs)| std::mem::take(runs));
+            Place { partition, offset, finished: finished::to_text(offset, &runs.unwrap_or_default()) }
+        });
+        self.clerk.ask(Chore::Release { why, partitions, places: places.collect() });
     }
 
     /// Carries what the engine has counted over to the bus's statistics.
@@ -375,8 +377,13 @@ impl Driver {
         add(&counters.events_processed_success, now.succeeded - before.succeeded);
         add(&counters.events_processed_failed, buried + now.dropped - before.dropped);
         add(&counters.messages_sent_to_dlq, buried);
-        add(&self.shared.gauges.skipped, skipped);
+        add(&counters.events_skipped, skipped);
+        if now.floods > before.floods {
+            counters.failed();
+            tracing::error!("too many events fail; nothing is handled for a while, and none of them is given up yet");
+        }
         let status = self.engine.status();
+        self.shared.gauges.flooded.store(status.flooded, Ordering::Relaxed);
         self.shared.gauges.unburied.store(status.unburied, Ordering::Relaxed);
         self.shared.gauges.parked.store(status.parked, Ordering::Relaxed);
     }
@@ -412,6 +419,7 @@ impl Driver {
         }
         self.shared.gauges.unburied.store(0, Ordering::Relaxed);
         self.shared.gauges.parked.store(0, Ordering::Relaxed);
+        self.shared.gauges.flooded.store(false, Ordering::Relaxed);
         self.ended.send_replace(Some(self.cut_off));
         self.failure.map_or(Ok(()), Err)
     }
@@ -424,28 +432,26 @@ fn engine_config(shared: &Shared) -> engine::Config {
         dead_letters: if config.enable_dlq { DeadLetters::Write(config.retry) } else { DeadLetters::Drop },
         commit_interval: config.commit_interval,
         commit_every: config.commit_records_max,
+        commit_finished: config.commit_finished,
+        flood_breaker: config.dlq_flood_breaker,
         limits: config.limits,
     }
 }
 
 /// Asks the handlers.
-async fn attempt(
+pub(super) async fn attempt(
     shared: &Shared,
     record: &Record,
     attempt: u32,
     only: Option<&HandlerSet>,
-    cancellation: CancellationToken,
+    cancellation: &Arc<CancellationToken>,
 ) -> Outcome {
     let event = match event_in(shared, record) {
         Ok(event) => event,
         Err((error_type, message)) => return Outcome::Poison { error_type: error_type.into(), message },
     };
     let at = source(record);
-    let cx = Ctx::new()
-        .with_attempt(attempt)
-        .with_source(at.clone())
-        .with_group(shared.group.clone())
-        .with_cancellation(cancellation);
+    let cx = Ctx::of_attempt(attempt, at.clone(), shared.group.clone(), cancellation.clone(), event.metadata());
     shared.hooks.tell(|| Step::Started { event_id: event.event_id(), at: Some(&at), attempt });
     let span = match shared.config.enable_tracing {
         false => tracing::Span::none(),
@@ -504,8 +510,16 @@ fn source(record: &Record) -> Source {
 
 /// What must be done with the group's coordinator, one after the other.
 enum Chore {
-    Commit { id: CommitId, offsets: Vec<(Partition, Offset)> },
-    Release { why: Farewell, partitions: Vec<Partition>, offsets: Vec<(Partition, Offset)> },
+    Commit { id: CommitId, places: Vec<Place> },
+    Release { why: Farewell, partitions: Vec<Partition>, places: Vec<Place> },
+}
+
+/// A position to commit.
+struct Place {
+    partition: Partition,
+    offset: Offset,
+    /// What is finished beyond it; the commit's metadata.
+    finished: String,
 }
 
 /// Does the chores in order on a thread where waiting is allowed: a commit never overtakes another one, and partitions
@@ -518,23 +532,19 @@ struct Clerk {
 impl Clerk {
     /// On a thread of its own: the client waits for the answer to a commit as long as it takes, and a runtime that is
     /// shut down waits for its blocking tasks.
-    fn start(
-        shared: Arc<Shared>,
-        reader: Arc<Reader>,
-        report: mpsc::UnboundedSender<Input<Arc<Record>>>,
-    ) -> std::io::Result<Self> {
+    fn start(shared: Arc<Shared>, reader: Arc<Reader>, reports: Arc<Reports>) -> std::io::Result<Self> {
         // Unbounded, for there is one commit at a time and a release per rebalance.
         let (chores, mut asked) = mpsc::unbounded_channel();
         let (finish, finished) = oneshot::channel();
         std::thread::Builder::new().name(format!("commit {}", shared.topic)).spawn(move || {
             while let Some(chore) = asked.blocking_recv() {
                 match chore {
-                    Chore::Commit { id, offsets } => {
-                        let confirmed = commit(&shared, &reader, &offsets).is_ok();
-                        let _ = report.send(Input::CommitDone { id, confirmed });
+                    Chore::Commit { id, places } => {
+                        let confirmed = commit(&shared, &reader, &places).is_ok();
+                        reports.send(Input::CommitDone { id, confirmed });
                     }
-                    Chore::Release { why, partitions, offsets } => {
-                        release(&shared, &reader, why, &partitions, &offsets);
+                    Chore::Release { why, partitions, places } => {
+                        release(&shared, &reader, why, &partitions, &places);
                     }
                 }
             }
@@ -556,10 +566,10 @@ impl Clerk {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the clerk's own thread; nothing tells when a rebalance is over")]
-fn release(shared: &Shared, reader: &Reader, why: Farewell, partitions: &[Partition], offsets: &[(Partition, Offset)]) {
+fn release(shared: &Shared, reader: &Reader, why: Farewell, partitions: &[Partition], places: &[Place]) {
     let mut tries = FAREWELL_TRIES;
-    while !offsets.is_empty() && tries > 0 {
-        match commit(shared, reader, offsets) {
+    while !places.is_empty() && tries > 0 {
+        match commit(shared, reader, places) {
             // The group is between two generations; the reading thread sees it through.
             Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::RebalanceInProgress)) if why == Farewell::Stopping => {
                 tries -= 1;
@@ -579,22 +589,36 @@ fn release(shared: &Shared, reader: &Reader, why: Farewell, partitions: &[Partit
 
 /// Commits and waits for the answer: the client never reports the end of a commit it was not asked to wait for
 /// (rust-rdkafka#856).
-fn commit(shared: &Shared, reader: &Reader, offsets: &[(Partition, Offset)]) -> KafkaResult<()> {
-    let mut list = TopicPartitionList::new();
-    for (partition, offset) in offsets {
-        list.add_partition_offset(&shared.topic, partition.index, rdkafka::Offset::Offset(*offset))?;
-    }
-    let committed = reader.commit(&list, CommitMode::Sync);
+fn commit(shared: &Shared, reader: &Reader, places: &[Place]) -> KafkaResult<()> {
+    let list = |with_finished: bool| {
+        let mut list = TopicPartitionList::new();
+        for Place { partition, offset, finished } in places {
+            let mut place = list.add_partition(&shared.topic, partition.index);
+            place.set_offset(rdkafka::Offset::Offset(*offset))?;
+            if with_finished && !finished.is_empty() {
+                place.set_metadata(finished);
+            }
+        }
+        Ok::<_, KafkaError>(list)
+    };
+    let committed = match reader.commit(&list(true)?, CommitMode::Sync) {
+        // These brokers take less than Kafka's by default do; the positions matter more than what lies beyond them.
+        Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::OffsetMetadataTooLarge)) => {
+            reader.commit(&list(false)?, CommitMode::Sync)
+        }
+        committed => committed,
+    };
     match &committed {
         Ok(()) => {
             reader.context().alive();
-            for (partition, offset) in offsets {
+            for Place { partition, offset, .. } in places {
                 let at = Source { topic: shared.topic.clone(), partition: partition.index, offset: *offset };
                 shared.hooks.tell(|| Step::Committed { at: &at });
             }
         }
         Err(error) => {
             shared.counters.failed();
+            let offsets: Vec<_> = places.iter().map(|place| (place.partition, place.offset)).collect();
             tracing::warn!(%error, ?offsets, "a commit failed; it is repeated with the next one");
         }
     }

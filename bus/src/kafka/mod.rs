@@ -28,6 +28,7 @@
 
 mod client;
 mod consume;
+mod crew;
 mod letters;
 mod poll;
 mod publish;
@@ -39,8 +40,8 @@ use crate::codec::{Json, Serializer};
 use crate::config::{DlqScope, KafkaEventBusConfig};
 use crate::dispatch::{Dispatcher, Subscription};
 use crate::dlq::{DlqMessage, ReplayOutcome};
-use crate::error::BusError;
-use crate::event::AnyEvent;
+use crate::error::{BusError, NotAcknowledged};
+use crate::event::{AnyEvent, IntoEvents};
 use crate::handler::{Source, SubscriptionId};
 use crate::health::Health;
 use crate::hooks::{Hooks, Step};
@@ -53,7 +54,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use letters::Letters;
 use poll::Reporter;
-use publish::{Publisher, Sent};
+use publish::{Courier, Delivery, Publisher, Sent};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -143,6 +144,53 @@ impl Consuming {
     }
 }
 
+/// Events that were sent by [`KafkaEventBus::publish_batch`], and how to learn what became of them. They are sent
+/// whether this is kept or not; the statistics count them when [`answers`](Self::answers) has been awaited.
+#[must_use = "whether the brokers have the events is only known here"]
+pub struct Receipts {
+    shared: Arc<Shared>,
+    sent: Sent,
+}
+
+impl Receipts {
+    /// How many events they are for.
+    pub fn len(&self) -> usize {
+        self.sent.len()
+    }
+
+    /// Whether nothing was sent.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Waits until the brokers have answered for all; one answer per event, in the order sent: where it is in the log,
+    /// or why it is not known to be there.
+    pub async fn answers(self) -> Vec<Result<Source, NotAcknowledged>> {
+        let (shared, sent) = (self.shared, self.sent);
+        let count = sent.len();
+        let answers = sent.answered().await.map(|(event, answer)| {
+            let Delivery { partition, offset } = answer?;
+            shared.acknowledged(&event, Delivery { partition, offset });
+            Ok(Source { topic: shared.topic.clone(), partition, offset })
+        });
+        let answers: Vec<Result<Source, NotAcknowledged>> = answers.collect();
+        let acknowledged = answers.iter().filter(|answer| answer.is_ok()).count();
+        if acknowledged > 0 {
+            shared.counters.published(acknowledged);
+        }
+        if acknowledged < count {
+            shared.counters.publish_failed(count - acknowledged);
+        }
+        answers
+    }
+}
+
+impl std::fmt::Debug for Receipts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Receipts").field("events", &self.len()).finish_non_exhaustive()
+    }
+}
+
 #[bon]
 impl KafkaEventBus {
     /// A bus that reads the types in the global registry and those subscribed to.
@@ -195,6 +243,21 @@ impl KafkaEventBus {
     /// What this bus was made with.
     pub fn config(&self) -> &KafkaEventBusConfig {
         &self.0.shared.config
+    }
+
+    /// Sends events and returns as soon as they are on their way, in the order of the calls; what became of each is told
+    /// by [`Receipts::answers`]. So a caller can send the next events while the brokers still have these: one that
+    /// awaits [`publish`](crate::EventBusExt::publish) instead waits out `producer_linger_ms` and a round trip per call.
+    ///
+    /// Memory is bounded by the client's queue (`queue.buffering.max.messages`, 100,000 by default, and
+    /// `queue.buffering.max.kbytes`, 1 GiB): while it is full, this waits for room.
+    ///
+    /// # Errors
+    /// When the bus is closed or not connected, or an event cannot be serialised; then none was sent.
+    pub async fn publish_batch(&self, events: impl IntoEvents) -> Result<Receipts, BusError> {
+        let publisher = self.0.connection()?.publisher;
+        let sent = self.0.shared.send(&publisher, events.into_events()).await?;
+        Ok(Receipts { shared: self.0.shared.clone(), sent })
     }
 
     /// Finds the brokers and sees to it that the topics exist. Connecting twice is fine.
@@ -254,8 +317,9 @@ impl KafkaEventBus {
         let shared = self.0.shared.clone();
         let settings = client::consumer(&shared.config);
         let _runtime = connection.runtime.enter();
+        let remembers = shared.config.commit_finished;
         let (driver, controls) = Driver::start(shared, connection.careful, connection.dlq_partitions, |news| {
-            client::make(&settings, Reporter::new(news, connection.watcher.clone()))
+            client::make(&settings, Reporter::new(news, connection.watcher.clone(), remembers))
         })?;
         let partitions = controls.partitions.clone();
         let task = connection.runtime.spawn(async move {
@@ -288,9 +352,9 @@ impl KafkaEventBus {
         self.0.state().consumption.as_ref().is_some_and(Controls::is_running)
     }
 
-    /// Records passed over so far: of a type unknown here, or a replay for another group.
+    /// As [`Stats::events_skipped`].
     pub fn events_skipped(&self) -> u64 {
-        self.0.shared.gauges.skipped.load(Ordering::Relaxed)
+        self.0.shared.counters.events_skipped.load(Ordering::Relaxed)
     }
 
     /// Calls to [`publish_background`](crate::EventBusExt::publish_background) under way.
@@ -385,11 +449,21 @@ impl EventBus for KafkaEventBus {
         if connection.watcher.is_down() {
             return health.unhealthy(connection.watcher.last_error().unwrap_or_else(|| "no broker answers".into()));
         }
-        match self.0.shared.gauges.unburied.load(Ordering::Relaxed) {
+        let shared = &self.0.shared;
+        if shared.config.enable_dlq && connection.dlq_partitions == 0 {
+            return health.degraded(format!(
+                "there is no topic {}; an event that is given up cannot be written, and its key will wait",
+                shared.dlq_topic
+            ));
+        }
+        if shared.gauges.flooded.load(Ordering::Relaxed) {
+            return health.degraded("too many events fail; nothing is handled for a while, and none is given up yet");
+        }
+        match shared.gauges.unburied.load(Ordering::Relaxed) {
             0 => health,
             letters => health.degraded(format!(
                 "{letters} events cannot be written to {}; they are kept, and their keys wait",
-                self.0.shared.dlq_topic
+                shared.dlq_topic
             )),
         }
     }
@@ -498,8 +572,8 @@ impl Shared {
         }
         let watcher = Watcher::new(self.counters.clone());
         // Before the topics are looked at, so that the producers have found their brokers by the time they are needed.
-        let producer = client::make(&client::producer(config), watcher.clone())?;
-        let careful = client::make(&client::careful_producer(config), watcher.clone())?;
+        let producer = client::make(&client::producer(config), Courier::new(watcher.clone()))?;
+        let careful = client::make(&client::careful_producer(config), Courier::new(watcher.clone()))?;
         let topics = Topics::new(config, &watcher)?;
         let mut census = topics.census().await?;
         let (replication, compacted) = (config.topic_replication.unwrap_or(BROKER_DEFAULT).into(), false);
@@ -512,10 +586,10 @@ impl Shared {
             let partitions = census.get(&*self.topic).copied().unwrap_or(BROKER_DEFAULT.into());
             census = topics.create(Wanted { name: &self.dlq_topic, partitions, replication, compacted }).await?;
         }
-        let careful = Publisher::new(careful, watcher.clone());
+        let careful = Publisher::new(careful);
         let letters = Letters::new(config, topics, careful.clone(), watcher.clone());
         Ok(Connection {
-            publisher: Publisher::new(producer, watcher.clone()),
+            publisher: Publisher::new(producer),
             careful,
             letters: Arc::new(letters),
             dlq_partitions: census.get(&*self.dlq_topic).copied().unwrap_or(0),
@@ -525,7 +599,7 @@ impl Shared {
     }
 
     async fn send(&self, publisher: &Publisher, events: Vec<AnyEvent>) -> Result<Sent, BusError> {
-        for event in &events {
+        for event in events.iter().filter(|_| self.hooks.is_observed()) {
             let aggregate_id = event.aggregate_id().as_str();
             self.hooks.tell(|| Step::Attempted { event_id: event.event_id(), aggregate_id });
         }
@@ -541,9 +615,7 @@ impl Shared {
         let (mut acknowledged, count) = (0, sent.len());
         let settled = publisher.settle(sent, |event, delivery| {
             acknowledged += 1;
-            let (topic, partition, offset) = (self.topic.clone(), delivery.partition, delivery.offset);
-            let at = Source { topic, partition, offset };
-            self.hooks.tell(|| Step::Acknowledged { event_id: event.event_id(), at: &at });
+            self.acknowledged(event, delivery);
         });
         let settled = settled.await;
         if acknowledged > 0 {
@@ -553,6 +625,13 @@ impl Shared {
             self.counters.publish_failed(count - acknowledged);
         }
         settled
+    }
+
+    fn acknowledged(&self, event: &AnyEvent, delivery: Delivery) {
+        if self.hooks.is_observed() {
+            let at = Source { topic: self.topic.clone(), partition: delivery.partition, offset: delivery.offset };
+            self.hooks.tell(|| Step::Acknowledged { event_id: event.event_id(), at: &at });
+        }
     }
 
     fn hooks_about<'a>(&'a self, partitions: &[crate::engine::Partition], step: impl Fn(&'a str, i32) -> Step<'a>) {

@@ -7,25 +7,28 @@
 use super::client::Watcher;
 use super::record::{Record, TARGET_GROUP};
 use crate::config::UnknownType;
+use crate::engine::finished::{self, Run};
 use crate::engine::{Delivered, Errand, Partition};
 use crate::registry::EventRegistry;
 use rdkafka::TopicPartitionList;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::types::RDKafkaRespErr;
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::thread::Thread;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// What the reading thread tells the driver, in the order in which it happened.
 pub(super) enum News {
-    /// These partitions are ours.
-    Assigned(Vec<Partition>),
+    /// These partitions are ours; of some is told what an earlier owner had finished beyond the committed position.
+    Assigned(Vec<Partition>, Vec<(Partition, Vec<Run>)>),
     /// The group wants these back.
     Revoking(Vec<Partition>),
     /// These are gone already.
@@ -36,10 +39,12 @@ pub(super) enum News {
     Broken(KafkaError),
 }
 
-/// What the driver asks of the reading thread. Pausing beside a poll would let the client forget that a record was
-/// handed out just then, and hand it out again after the pause.
+/// What the driver asks of the reading thread.
 pub(super) enum Fetching {
+    /// Take nothing from these partitions. The client goes on fetching ahead of us as far as its own bounds allow:
+    /// telling it to pause would throw away what it has fetched, to fetch it again a moment later.
     Pause(Vec<Partition>),
+    /// Take from them again.
     Resume(Vec<Partition>),
 }
 
@@ -49,24 +54,102 @@ pub(super) const BATCHES_MAX: usize = 4;
 /// Records passed on at a time. Enough to make the hand-over cheap, few enough not to overshoot a pause by much.
 const BATCH_RECORDS_MAX: usize = 256;
 
-/// How long one poll waits. It bounds how late a stop is noticed; records and rebalances end it at once.
-const POLL: Duration = Duration::from_millis(50);
+/// How long the reading thread sleeps when nothing wakes it, far below any `max.poll.interval.ms`.
+const NAP: Duration = Duration::from_millis(50);
 
-/// The same while partitions are paused: it bounds how late they are resumed.
-const POLL_PAUSED: Duration = Duration::from_millis(2);
+/// How long a new owner waits to hear what is finished. Not long: nothing is polled meanwhile, and it only spares work.
+const REMEMBER_PATIENCE: Duration = Duration::from_secs(2);
 
 pub(super) type Reader = BaseConsumer<Reporter>;
+
+/// Wakes the reading thread. Cloning shares it.
+#[derive(Clone, Default)]
+pub(super) struct Bell(Arc<OnceLock<Thread>>);
+
+impl Bell {
+    pub(super) fn ring(&self) {
+        if let Some(thread) = self.0.get() {
+            thread.unpark();
+        }
+    }
+}
 
 /// The client's callbacks.
 pub(super) struct Reporter {
     news: mpsc::Sender<News>,
     watcher: Watcher,
     closing: AtomicBool,
+    bell: Bell,
+    /// The client itself, once it is shared: a partition's queue needs it.
+    reader: OnceLock<Weak<Reader>>,
+    /// Whether to ask what was finished beyond the committed positions.
+    remembers: bool,
+    /// What the callback leaves for the reading thread, on which it runs.
+    turns: Mutex<Vec<Turn>>,
+}
+
+enum Turn {
+    Taken(i32, PartitionQueue<Reporter>),
+    Gone(Vec<Partition>),
+}
+
+/// Shares a client between the threads that poll, commit and drive.
+pub(super) fn shared(mut reader: Reader) -> (Arc<Reader>, Bell) {
+    let bell = reader.context().bell.clone();
+    let rung = bell.clone();
+    reader.set_nonempty_callback(move || rung.ring());
+    let reader = Arc::new(reader);
+    let _ = reader.context().reader.set(Arc::downgrade(&reader));
+    (reader, bell)
 }
 
 impl Reporter {
-    pub(super) fn new(news: mpsc::Sender<News>, watcher: Watcher) -> Self {
-        Self { news, watcher, closing: AtomicBool::new(false) }
+    pub(super) fn new(news: mpsc::Sender<News>, watcher: Watcher, remembers: bool) -> Self {
+        let (closing, turns) = (AtomicBool::new(false), Mutex::default());
+        Self { news, watcher, closing, bell: Bell::default(), reader: OnceLock::new(), remembers, turns }
+    }
+
+    /// Gives each partition a queue of its own, so that one that is full holds up no other and nothing of it has to be
+    /// fetched twice. Called as soon as they are taken: fetching begins two requests later.
+    fn split(&self, topic: &str, partitions: &[Partition]) {
+        let Some(reader) = self.reader.get().and_then(Weak::upgrade) else { return };
+        let mut turns = self.turns();
+        for partition in partitions {
+            match reader.split_partition_queue(topic, partition.index) {
+                Some(mut queue) => {
+                    let bell = self.bell.clone();
+                    queue.set_nonempty_callback(move || bell.ring());
+                    turns.push(Turn::Taken(partition.index, queue));
+                }
+                // Its records come with everything else the client has to say.
+                None => tracing::error!(partition = partition.index, "no queue for a partition"),
+            }
+        }
+    }
+
+    /// What an earlier owner had finished beyond the positions it committed. When nobody tells, it runs again.
+    fn remembered(&self, reader: &Reader, partitions: &TopicPartitionList) -> Vec<(Partition, Vec<Run>)> {
+        if !self.remembers || partitions.count() == 0 {
+            return Vec::new();
+        }
+        let committed = match reader.committed_offsets(partitions.clone(), REMEMBER_PATIENCE) {
+            Ok(committed) => committed,
+            Err(error) => {
+                tracing::warn!(%error, "what was finished before is not known; it may run again");
+                return Vec::new();
+            }
+        };
+        let runs = committed.elements().into_iter().filter_map(|place| {
+            // Anybody may have committed anything, and the client panics at what is no text.
+            let text = std::panic::catch_unwind(|| place.metadata().to_owned()).unwrap_or_default();
+            let finished = finished::from_text(place.offset().to_raw()?, &text);
+            (!finished.is_empty()).then_some((Partition { topic: 0, index: place.partition() }, finished))
+        });
+        runs.collect()
+    }
+
+    fn turns(&self) -> std::sync::MutexGuard<'_, Vec<Turn>> {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// From now on partitions are handed back at once: nobody works on them any more.
@@ -101,17 +184,21 @@ impl ConsumerContext for Reporter {
             log_failure("giving partitions back", give_back(reader, partitions));
         } else if what == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
             tracing::info!(partitions = ?indexes(&named), "partitions assigned");
+            // Before they are taken, so that nothing of them is read before it is known what need not run again.
+            let remembered = self.remembered(reader, partitions);
             log_failure("taking partitions", take(reader, partitions));
-            // The client keeps a partition paused over its revocation; one that comes back must be read again.
-            log_failure("reading partitions again", reader.resume(partitions));
-            self.report(News::Assigned(named));
+            if let Some(first) = partitions.elements().first() {
+                self.split(first.topic(), &named);
+            }
+            self.report(News::Assigned(named, remembered));
         } else if reader.assignment_lost() {
             tracing::warn!(partitions = ?indexes(&named), "partitions lost; what was in work for them runs again elsewhere");
+            self.turns().push(Turn::Gone(named.clone()));
             log_failure("giving partitions back", give_back(reader, partitions));
             self.report(News::Lost(named));
         } else {
             tracing::info!(partitions = ?indexes(&named), "partitions revoked; finishing what is in work");
-            log_failure("pausing partitions", reader.pause(partitions));
+            self.turns().push(Turn::Gone(named.clone()));
             if !self.report(News::Revoking(named)) {
                 log_failure("giving partitions back", give_back(reader, partitions));
             }
@@ -148,6 +235,12 @@ fn indexes(partitions: &[Partition]) -> Vec<i32> {
     partitions.iter().map(|partition| partition.index).collect()
 }
 
+/// One partition's records, and whether they are wanted just now.
+struct Outlet {
+    queue: PartitionQueue<Reporter>,
+    held: bool,
+}
+
 /// Reads until told to stop or until nobody listens any more.
 pub(super) fn read(
     reader: &Reader,
@@ -156,43 +249,87 @@ pub(super) fn read(
     asked: &std::sync::mpsc::Receiver<Fetching>,
     stop: &AtomicBool,
 ) {
-    let mut paused = BTreeSet::new();
-    while !stop.load(Ordering::Acquire) {
-        for asked in asked.try_iter() {
-            obey(reader, &sorter.topic, asked, &mut paused);
-        }
-        let mut batch = Vec::new();
-        let mut next = reader.poll(if paused.is_empty() { POLL } else { POLL_PAUSED });
-        // A rebalance makes `poll` return nothing, so no batch holds records from before and after one.
-        while let Some(read) = next {
-            match read {
-                Ok(message) => {
-                    reader.context().alive();
-                    batch.push(sorter.sort(&message));
-                }
-                Err(error @ KafkaError::MessageConsumptionFatal(_)) => {
-                    let _ = news.blocking_send(News::Broken(error));
-                    return;
-                }
-                Err(error) => reader.context().watcher.could_not_read(&error),
-            }
-            next = if batch.len() < BATCH_RECORDS_MAX { reader.poll(Duration::ZERO) } else { None };
-        }
-        if !batch.is_empty() && news.blocking_send(News::Records(batch)).is_err() {
-            return;
-        }
+    let _ = reader.context().bell.0.set(std::thread::current());
+    let mut outlets = BTreeMap::new();
+    let ended = read_on(reader, sorter, news, asked, stop, &mut outlets);
+    if let Err(Some(error)) = ended {
+        let _ = news.blocking_send(News::Broken(error));
     }
+    // A queue holds the client, and the client its callbacks: neither would go.
+    reader.context().turns().clear();
 }
 
-fn obey(reader: &Reader, topic: &str, asked: Fetching, paused: &mut BTreeSet<Partition>) {
-    match asked {
-        Fetching::Pause(partitions) => {
-            log_failure("pausing partitions", reader.pause(&list(topic, &partitions)));
-            paused.extend(partitions);
+/// Ends with the client's error, or without one when nobody listens.
+fn read_on(
+    reader: &Reader,
+    sorter: &Sorter,
+    news: &mpsc::Sender<News>,
+    asked: &std::sync::mpsc::Receiver<Fetching>,
+    stop: &AtomicBool,
+    outlets: &mut BTreeMap<i32, Outlet>,
+) -> Result<(), Option<KafkaError>> {
+    while !stop.load(Ordering::Acquire) {
+        let mut quiet = true;
+        // Rebalances and errors first. A poll that serves one returns nothing, so it looks like the end; the bell has
+        // rung for what comes after it.
+        while let Some(read) = reader.poll(Duration::ZERO) {
+            quiet = false;
+            if let Some(record) = sorted(reader, sorter, read)? {
+                news.blocking_send(News::Records(vec![record])).map_err(|_| None)?;
+            }
         }
-        Fetching::Resume(partitions) => {
-            log_failure("resuming partitions", reader.resume(&list(topic, &partitions)));
-            paused.retain(|partition| !partitions.contains(partition));
+        for turn in reader.context().turns().drain(..) {
+            quiet = false;
+            match turn {
+                Turn::Taken(index, queue) => drop(outlets.insert(index, Outlet { queue, held: false })),
+                Turn::Gone(partitions) => partitions.iter().for_each(|gone| drop(outlets.remove(&gone.index))),
+            }
+        }
+        for asked in asked.try_iter() {
+            quiet = false;
+            let (partitions, held) = match asked {
+                Fetching::Pause(partitions) => (partitions, true),
+                Fetching::Resume(partitions) => (partitions, false),
+            };
+            for partition in partitions {
+                outlets.entry(partition.index).and_modify(|outlet| outlet.held = held);
+            }
+        }
+        for outlet in outlets.values().filter(|outlet| !outlet.held) {
+            let mut batch = Vec::new();
+            while batch.len() < BATCH_RECORDS_MAX
+                && let Some(read) = outlet.queue.poll(Duration::ZERO)
+            {
+                if batch.capacity() == 0 {
+                    batch.reserve(BATCH_RECORDS_MAX);
+                }
+                batch.extend(sorted(reader, sorter, read)?);
+            }
+            if !batch.is_empty() {
+                quiet = false;
+                reader.context().alive();
+                news.blocking_send(News::Records(batch)).map_err(|_| None)?;
+            }
+        }
+        if quiet {
+            std::thread::park_timeout(NAP);
+        }
+    }
+    Ok(())
+}
+
+/// What is to be done with what was read, if it is a record.
+fn sorted(
+    reader: &Reader,
+    sorter: &Sorter,
+    read: KafkaResult<BorrowedMessage<'_>>,
+) -> Result<Option<Delivered<Arc<Record>>>, Option<KafkaError>> {
+    match read {
+        Ok(message) => Ok(Some(sorter.sort(&message))),
+        Err(error @ KafkaError::MessageConsumptionFatal(_)) => Err(Some(error)),
+        Err(error) => {
+            reader.context().watcher.could_not_read(&error);
+            Ok(None)
         }
     }
 }

@@ -1,7 +1,8 @@
 //! From events to acknowledged records.
 //!
-//! A list is enqueued in its order and the acknowledgements are awaited together. When an event cannot even be
-//! enqueued, later events of the same aggregate are not sent: they would be in the log without it.
+//! A list is enqueued in its order and the acknowledgements are awaited together: each is entered where it belongs, and
+//! whoever waits is woken once, by the last. When an event cannot even be enqueued, later events of the same aggregate
+//! are not sent: they would be in the log without it.
 
 use super::client::{Watcher, not_acknowledged};
 use super::record::client_headers;
@@ -10,28 +11,143 @@ use crate::engine::Header;
 use crate::error::{BusError, NotAcknowledged, PublishFailure};
 use crate::event::{AggregateId, AnyEvent};
 use bytes::Bytes;
+use futures::task::AtomicWaker;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{OwnedHeaders, ToBytes};
-use rdkafka::producer::future_producer::{Delivery, DeliveryFuture};
-use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
+use rdkafka::message::{DeliveryResult, Header as ClientHeader, Message, OwnedHeaders, ToBytes};
+use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 use std::collections::BTreeSet;
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
+
+pub(super) type Client = ThreadedProducer<Courier>;
 
 #[derive(Clone)]
 pub(super) struct Publisher {
-    producer: FutureProducer<Watcher>,
+    producer: Arc<Client>,
+}
+
+/// Brings the brokers' answers to those who wait for them.
+pub(super) struct Courier {
     watcher: Watcher,
+}
+
+impl Courier {
+    pub(super) fn new(watcher: Watcher) -> Self {
+        Self { watcher }
+    }
+}
+
+impl ClientContext for Courier {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.watcher.log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.watcher.error(error, reason);
+    }
+}
+
+impl ProducerContext for Courier {
+    type DeliveryOpaque = Box<Stub>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, mut stub: Box<Stub>) {
+        stub.answer(match result {
+            Ok(message) => {
+                self.watcher.alive();
+                Ok(Delivery { partition: message.partition(), offset: message.offset() })
+            }
+            Err((error, _)) => Err(not_acknowledged(error.clone())),
+        });
+    }
+}
+
+/// Where a record is in the log.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Delivery {
+    pub(super) partition: i32,
+    pub(super) offset: i64,
+}
+
+type Answer = Result<Delivery, NotAcknowledged>;
+
+/// The answers to records that were sent together.
+struct Tally {
+    answers: Mutex<Vec<Option<Answer>>>,
+    missing: AtomicUsize,
+    waiting: AtomicWaker,
+}
+
+impl Tally {
+    fn of(records: usize) -> Arc<Self> {
+        let answers = Mutex::new(std::iter::repeat_with(|| None).take(records).collect());
+        Arc::new(Self { answers, missing: AtomicUsize::new(records), waiting: AtomicWaker::new() })
+    }
+
+    fn enter(&self, index: usize, answer: Answer) {
+        if let Some(slot) = self.answers.lock().unwrap_or_else(PoisonError::into_inner).get_mut(index) {
+            *slot = Some(answer);
+        }
+        if self.missing.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.waiting.wake();
+        }
+    }
+
+    async fn complete(&self) -> Vec<Option<Answer>> {
+        poll_fn(|cx| {
+            self.waiting.register(cx.waker());
+            if self.missing.load(Ordering::Acquire) == 0 { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        std::mem::take(&mut *self.answers.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// What a record carries through the client, so that its answer finds its place.
+pub(super) struct Stub {
+    index: usize,
+    /// Taken when it is answered.
+    tally: Option<Arc<Tally>>,
+}
+
+impl Stub {
+    fn answer(&mut self, answer: Answer) {
+        if let Some(tally) = self.tally.take() {
+            tally.enter(self.index, answer);
+        }
+    }
+}
+
+impl Drop for Stub {
+    fn drop(&mut self) {
+        self.answer(Err(unanswered()));
+    }
+}
+
+fn unanswered() -> NotAcknowledged {
+    NotAcknowledged::OutcomeUnknown("the client was closed before an answer came".into())
 }
 
 /// Events on their way.
 pub(super) struct Sent {
     events: Vec<AnyEvent>,
-    deliveries: Vec<Result<DeliveryFuture, NotAcknowledged>>,
+    tally: Arc<Tally>,
 }
 
 impl Sent {
     pub(super) fn len(&self) -> usize {
         self.events.len()
+    }
+
+    /// Waits until the brokers have answered for every event.
+    pub(super) async fn answered(self) -> impl Iterator<Item = (AnyEvent, Answer)> {
+        let answers = self.tally.complete().await;
+        let answers = answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err(unanswered())));
+        self.events.into_iter().zip(answers)
     }
 }
 
@@ -39,8 +155,8 @@ impl Sent {
 const QUEUE_FULL: Duration = Duration::from_millis(5);
 
 impl Publisher {
-    pub(super) fn new(producer: FutureProducer<Watcher>, watcher: Watcher) -> Self {
-        Self { producer, watcher }
+    pub(super) fn new(producer: Client) -> Self {
+        Self { producer: Arc::new(producer) }
     }
 
     /// Hands events to the client, in their order. They are on their way when this returns; it waits for nothing but
@@ -52,23 +168,22 @@ impl Publisher {
         events: Vec<AnyEvent>,
     ) -> Result<Sent, BusError> {
         let values = events.iter().map(|event| serialized(codec, event)).collect::<Result<Vec<_>, _>>()?;
-        let mut deliveries = Vec::with_capacity(events.len());
+        let tally = Tally::of(events.len());
         let mut broken: BTreeSet<&AggregateId> = BTreeSet::new();
-        for (event, value) in events.iter().zip(&values) {
+        for (index, (event, value)) in events.iter().zip(&values).enumerate() {
             let key = event.aggregate_id();
-            let delivery = match broken.contains(key) {
-                true => Err(NotAcknowledged::NotSent("an earlier event of its aggregate was not sent".into())),
-                false => {
-                    let record = FutureRecord::to(topic).key(key.as_bytes()).payload(&value[..]);
-                    self.enqueue(record.headers(headers(codec, event))).await
-                }
-            };
-            if delivery.is_err() {
+            let mut stub = Box::new(Stub { index, tally: Some(tally.clone()) });
+            if broken.contains(key) {
+                let why = "an earlier event of its aggregate was not sent";
+                stub.answer(Err(NotAcknowledged::NotSent(why.into())));
+                continue;
+            }
+            let record = BaseRecord::with_opaque_to(topic, stub).key(key.as_bytes()).payload(&value[..]);
+            if !self.enqueue(record.headers(headers(codec, event))).await {
                 broken.insert(key);
             }
-            deliveries.push(delivery);
         }
-        Ok(Sent { events, deliveries })
+        Ok(Sent { events, tally })
     }
 
     /// Waits until the brokers have what was sent.
@@ -77,56 +192,48 @@ impl Publisher {
         sent: Sent,
         mut acknowledged: impl FnMut(&AnyEvent, Delivery),
     ) -> Result<(), BusError> {
-        let Sent { events, deliveries } = sent;
-        let mut failures = Vec::new();
-        for (index, (event, delivery)) in events.iter().zip(deliveries).enumerate() {
-            let answer = match delivery {
-                Ok(delivery) => self.judged(delivery.await),
-                Err(why) => Err(why),
-            };
+        let (mut failures, total) = (Vec::new(), sent.len());
+        for (index, (event, answer)) in sent.answered().await.enumerate() {
             match answer {
-                Ok(delivery) => acknowledged(event, delivery),
-                Err(why) => failures.push(PublishFailure::new(index, event, why)),
+                Ok(delivery) => acknowledged(&event, delivery),
+                Err(why) => failures.push(PublishFailure::new(index, &event, why)),
             }
         }
-        if failures.is_empty() { Ok(()) } else { Err(BusError::NotPublished { total: events.len(), failures }) }
+        if failures.is_empty() { Ok(()) } else { Err(BusError::NotPublished { total, failures }) }
     }
 
     /// Writes one record as it is and waits until the brokers have it.
-    pub(super) async fn write(&self, copy: Copy<'_>) -> Result<Delivery, NotAcknowledged> {
+    pub(super) async fn write(&self, copy: Copy<'_>) -> Answer {
+        let tally = Tally::of(1);
         let list = copy.headers.iter().map(|header| (header.name.as_str(), header.value.as_deref()));
-        let mut record: FutureRecord<'_, [u8], [u8]> = FutureRecord::to(copy.topic).headers(client_headers(list));
+        let stub = Box::new(Stub { index: 0, tally: Some(tally.clone()) });
+        let mut record: BaseRecord<'_, [u8], [u8], Box<Stub>> =
+            BaseRecord::with_opaque_to(copy.topic, stub).headers(client_headers(list));
         record.key = copy.key.map(|key| &key[..]);
         record.payload = copy.value.map(|value| &value[..]);
         record.partition = copy.partition;
-        self.judged(self.enqueue(record).await?.await)
+        self.enqueue(record).await;
+        tally.complete().await.pop().flatten().unwrap_or_else(|| Err(unanswered()))
     }
 
-    /// Waits for room in the client's queue: what fills it is on its way, and every batch that leaves makes room.
+    /// Waits for room in the client's queue: what fills it is on its way, and every batch that leaves makes room. Whether
+    /// the client took the record; if not, that is its answer.
     async fn enqueue<K: ToBytes + ?Sized, V: ToBytes + ?Sized>(
         &self,
-        mut record: FutureRecord<'_, K, V>,
-    ) -> Result<DeliveryFuture, NotAcknowledged> {
+        mut record: BaseRecord<'_, K, V, Box<Stub>>,
+    ) -> bool {
         loop {
-            match self.producer.send_result(record) {
-                Ok(delivery) => return Ok(delivery),
+            match self.producer.send(record) {
+                Ok(()) => return true,
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), again)) => {
                     record = again;
                     tokio::time::sleep(QUEUE_FULL).await;
                 }
-                Err((error, _)) => return Err(not_acknowledged(error)),
+                Err((error, mut refused)) => {
+                    refused.delivery_opaque.answer(Err(not_acknowledged(error)));
+                    return false;
+                }
             }
-        }
-    }
-
-    fn judged(&self, answer: Answer) -> Result<Delivery, NotAcknowledged> {
-        match answer {
-            Ok(Ok(delivery)) => {
-                self.watcher.alive();
-                Ok(delivery)
-            }
-            Ok(Err((error, _))) => Err(not_acknowledged(error)),
-            Err(_) => Err(NotAcknowledged::OutcomeUnknown("the client was closed before an answer came".into())),
         }
     }
 
@@ -140,8 +247,6 @@ impl Publisher {
         flushed.await.map_or(0, |left| usize::try_from(left).unwrap_or(0))
     }
 }
-
-type Answer = <DeliveryFuture as Future>::Output;
 
 /// A record to write byte for byte.
 pub(super) struct Copy<'a> {
@@ -161,7 +266,15 @@ fn serialized(codec: &dyn Serializer, event: &AnyEvent) -> Result<Bytes, BusErro
 }
 
 fn headers(codec: &dyn Serializer, event: &AnyEvent) -> OwnedHeaders {
-    let mut headers = event.metadata().to_headers();
-    headers.push(("content-type", codec.content_type().to_owned()));
-    client_headers(headers.iter().map(|(name, value)| (*name, Some(value.as_bytes()))))
+    // A list is handed from header to header, and none is empty.
+    let mut list = None;
+    let mut add = |key: &str, value: &str| {
+        let before = list.take().unwrap_or_else(|| OwnedHeaders::new_with_capacity(HEADERS_TYPICAL));
+        list = Some(before.insert(ClientHeader { key, value: Some(value) }));
+    };
+    event.metadata().each_header(&mut add);
+    add("content-type", codec.content_type());
+    list.unwrap_or_default()
 }
+
+const HEADERS_TYPICAL: usize = 12;

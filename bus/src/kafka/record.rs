@@ -10,6 +10,9 @@ use std::sync::{Arc, OnceLock};
 /// Names the only group a replayed record is for. Other groups of this library skip it.
 pub(crate) const TARGET_GROUP: &str = "bus-target-group";
 
+/// Name and value of one of ours, such as an id: a guess that saves growing.
+const HEADER_BYTES_TYPICAL: usize = 48;
+
 /// Key, value and headers share one buffer: an event has a dozen headers, and each would be two allocations.
 #[derive(Debug)]
 pub(super) struct Record {
@@ -29,10 +32,9 @@ pub(super) struct Record {
 
 impl Record {
     pub(super) fn read(topic: &Arc<str>, message: &impl Message) -> Self {
-        let headers = || message.headers().into_iter().flat_map(|headers| headers.iter());
-        let size: usize = headers().map(|header| header.key.len() + header.value.map_or(0, <[u8]>::len)).sum();
-        let (key, value) = (message.key(), message.payload());
-        let size = size + key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len);
+        let (key, value, told) = (message.key(), message.payload(), message.headers());
+        let count = told.map_or(0, Headers::count);
+        let size = key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len) + count * HEADER_BYTES_TYPICAL;
         let mut buffer = BytesMut::with_capacity(size);
         let mut put = |bytes: &[u8]| {
             let start = buffer.len();
@@ -40,7 +42,10 @@ impl Record {
             start..buffer.len()
         };
         let (key, value) = (key.map(&mut put), value.map(&mut put));
-        let headers = headers().map(|header| (put(header.key.as_bytes()), header.value.map(&mut put))).collect();
+        let mut headers = Vec::with_capacity(count);
+        for header in told.into_iter().flat_map(Headers::iter) {
+            headers.push((put(header.key.as_bytes()), header.value.map(&mut put)));
+        }
         let buffer = buffer.freeze();
         Self {
             topic: topic.clone(),

@@ -1,12 +1,12 @@
 //! Who gets an event, how often, in which order.
 
-use crate::support::{Closed, Paid, Seen, closed, connected, consume, kafka, paid, until};
+use crate::support::{Closed, Paid, Seen, closed, connected, consume, kafka, kafka_with, paid, until};
 use rehearsal_bus::config::UnknownType;
 use rehearsal_bus::prelude::*;
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_published_is_handled_and_counted() {
@@ -161,7 +161,7 @@ async fn an_unknown_type_is_skipped_unless_the_policy_says_otherwise() {
     skipping.subscribe(move |event: Event<Paid>| note.note(event.number)).unwrap();
     consume(&skipping).await;
     assert_eq!(seen.count(1).await, [1]);
-    assert_eq!((skipping.events_skipped(), skipping.stats().events_consumed), (1, 1));
+    assert_eq!((skipping.stats().events_skipped, skipping.stats().events_consumed), (1, 1));
 
     let mut config = kafka.config("keeping");
     config.unknown_type = UnknownType::DeadLetter;
@@ -185,4 +185,109 @@ async fn an_unknown_type_is_skipped_unless_the_policy_says_otherwise() {
     failing.subscribe(|_: Event<Closed>| ()).unwrap();
     consume(&failing).await;
     until("both handled", || failing.stats().events_processed_success >= 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_keys_of_one_partition_are_handled_side_by_side_and_each_in_order() {
+    const EVENTS: u32 = 10_000;
+    const KEYS: u32 = 1_000;
+    const TAKES: Duration = Duration::from_millis(5);
+    let kafka = kafka();
+    let mut config = kafka.config("g");
+    (config.topic_partitions, config.enable_tracing) = (Some(1), false);
+    let bus = connected(config).await;
+    let events: Vec<_> = (0..EVENTS).map(|number| paid(&format!("account-{}", number % KEYS), number)).collect();
+    bus.publish(events).await.unwrap();
+    let order = Arc::new(Mutex::new(vec![Vec::new(); KEYS as usize]));
+    let (note, done) = (order.clone(), Seen::default());
+    let last = done.clone();
+    let handled = Arc::new(AtomicU32::new(0));
+    bus.subscribe(move |event: Event<Paid>| {
+        let (note, last, handled) = (note.clone(), last.clone(), handled.clone());
+        async move {
+            tokio::time::sleep(TAKES).await;
+            note.lock().unwrap()[(event.number % KEYS) as usize].push(event.number / KEYS);
+            if handled.fetch_add(1, Ordering::SeqCst) + 1 == EVENTS {
+                last.note(());
+            }
+        }
+    })
+    .unwrap();
+    consume(&bus).await;
+    let began = Instant::now();
+    done.count(1).await;
+    let (took, one_by_one) = (began.elapsed(), TAKES * EVENTS);
+    assert!(took * 10 < one_by_one, "{took:?}, and one by one {one_by_one:?}");
+    let rounds: Vec<u32> = (0..EVENTS / KEYS).collect();
+    assert!(order.lock().unwrap().iter().all(|numbers| *numbers == rounds));
+    assert_eq!(bus.stats().rebalance_count, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_finished_behind_a_waiting_event_does_not_run_again_after_a_restart() {
+    let kafka = kafka();
+    let mut config = kafka.config("g");
+    config.topic_partitions = Some(1);
+    let bus = connected(config.clone()).await;
+    let events = [("bad", 0), ("good", 1), ("other", 2), ("bad", 3), ("good", 4)];
+    bus.publish(events.map(|(account, number)| paid(account, number)).to_vec()).await.unwrap();
+    let seen = Seen::default();
+    let note = seen.clone();
+    bus.subscribe(move |event: Event<Paid>| {
+        note.note(event.number);
+        match event.number {
+            0 => Err(HandlerError::retry_after(Duration::from_secs(600), "not yet")),
+            _ => Ok(()),
+        }
+    })
+    .unwrap();
+    consume(&bus).await;
+    let mut before = seen.count(4).await;
+    before.sort_unstable();
+    assert_eq!(before, [0, 1, 2, 4]);
+    until("success", || bus.stats().events_processed_success == 3).await;
+    bus.shutdown(Duration::from_secs(10)).await.unwrap();
+
+    for round in 0..2 {
+        let next = connected(config.clone()).await;
+        let seen = Seen::default();
+        let note = seen.clone();
+        next.subscribe(move |event: Event<Paid>| {
+            note.note(event.number);
+            // Again it waits, and what was finished in the life before the last is still known in the next.
+            if round == 0 { Err(HandlerError::retry_after(Duration::from_secs(600), "not yet")) } else { Ok(()) }
+        })
+        .unwrap();
+        consume(&next).await;
+        next.publish(paid("last", 9 + round)).await.unwrap();
+        let expected: &[u32] = if round == 0 { &[0, 9] } else { &[0, 3, 9, 10] };
+        let mut handled = seen.count(expected.len()).await;
+        handled.sort_unstable();
+        assert_eq!(handled, expected);
+        next.shutdown(Duration::from_secs(10)).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn brokers_that_take_no_metadata_get_positions_alone() {
+    let kafka = kafka_with([("offset.metadata.max.bytes", "5")]);
+    let mut config = kafka.config("g");
+    config.topic_partitions = Some(1);
+    let bus = connected(config.clone()).await;
+    bus.publish([paid("good", 0), paid("bad", 1), paid("good", 2)]).await.unwrap();
+    let seen = Seen::default();
+    let note = seen.clone();
+    bus.subscribe(move |event: Event<Paid>| {
+        note.note(event.number);
+        match event.number {
+            1 => Err(HandlerError::retry_after(Duration::from_secs(600), "not yet")),
+            _ => Ok(()),
+        }
+    })
+    .unwrap();
+    consume(&bus).await;
+    seen.count(3).await;
+    until("success", || bus.stats().events_processed_success == 2).await;
+    bus.shutdown(Duration::from_secs(10)).await.unwrap();
+    assert_eq!(kafka.committed(&config, 0), Some(1));
 }

@@ -132,3 +132,17 @@ async fn a_bus_in_a_group_of_more_members_than_partitions_waits_without_any() {
     let second = consume(&two).await;
     within("decision", async { until("one owner", || first.partitions() + second.partitions() == 1).await }).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bus_without_its_dead_letter_topic_says_so() {
+    let kafka = kafka();
+    let mut config = kafka.config("g");
+    (config.enable_dlq, config.topic_partitions) = (false, Some(1));
+    let bus = connected(config.clone()).await;
+    assert_eq!(bus.health().status, HealthStatus::Healthy);
+    (config.enable_dlq, config.create_topics) = (true, false);
+    let bus = connected(config.clone()).await;
+    let health = bus.health();
+    assert_eq!(health.status, HealthStatus::Degraded);
+    assert!(health.error.unwrap().contains(&config.dlq_topic_name()));
+}

@@ -68,3 +68,22 @@ async fn publishing_in_the_background_returns_at_once_and_a_shutdown_waits_for_i
     assert_eq!(seen.count(5).await, [0, 1, 2, 3, 4]);
     until("count", || reader.stats().events_consumed == 5).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_is_on_its_way_at_once_and_each_event_gets_its_own_answer() {
+    let kafka = kafka();
+    let mut config = kafka.config("g");
+    (config.producer_linger_ms, config.topic_partitions) = (100, Some(1));
+    let bus = connected(config).await;
+    let huge = "x".repeat(2_000_000);
+    let first = bus.publish_batch([paid("a", 1), paid(&huge, 2), paid("a", 3)]).await.unwrap();
+    let second = bus.publish_batch(paid("a", 4)).await.unwrap();
+    assert_eq!((first.len(), second.len(), bus.stats().events_published), (3, 1, 0));
+
+    let second = second.answers().await;
+    assert_eq!(second[0].as_ref().unwrap().offset, 2, "after the events of the call before");
+    let first = first.answers().await;
+    assert_eq!((first[0].as_ref().unwrap().offset, first[2].as_ref().unwrap().offset), (0, 1));
+    assert!(matches!(first[1], Err(NotAcknowledged::Rejected(_))), "{first:?}");
+    assert_eq!((bus.stats().events_published, bus.stats().publish_errors), (3, 1));
+}

@@ -44,25 +44,37 @@ pub(crate) fn closed(account: &str) -> Closed {
 pub(crate) struct Kafka {
     bootstrap: String,
     prefix: String,
-    _cluster: Option<MockCluster>,
+    cluster: Option<MockCluster>,
 }
 
 pub(crate) fn kafka() -> Kafka {
+    kafka_with([])
+}
+
+/// A Kafka whose brokers have these settings; one that runs already keeps its own.
+pub(crate) fn kafka_with<const N: usize>(settings: [(&str, &str); N]) -> Kafka {
     let _ = tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
         .with_test_writer()
         .try_init();
     let prefix = format!("test-{}", uuid::Uuid::now_v7().simple());
     match std::env::var("REHEARSAL_BOOTSTRAP") {
-        Ok(bootstrap) => Kafka { bootstrap, prefix, _cluster: None },
+        Ok(bootstrap) => Kafka { bootstrap, prefix, cluster: None },
         Err(_) => {
-            let cluster = MockCluster::builder().brokers(3).start().expect("a cluster starts");
-            Kafka { bootstrap: cluster.bootstrap_servers(), prefix, _cluster: Some(cluster) }
+            let brokers = MockCluster::builder().brokers(3);
+            let brokers = settings.into_iter().fold(brokers, |brokers, (name, value)| brokers.config(name, value));
+            let cluster = brokers.start().expect("a cluster starts");
+            Kafka { bootstrap: cluster.bootstrap_servers(), prefix, cluster: Some(cluster) }
         }
     }
 }
 
 impl Kafka {
+    /// Whether its brokers are ours, with the settings we gave them.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.cluster.is_some()
+    }
+
     pub(crate) fn bootstrap(&self) -> &str {
         &self.bootstrap
     }

@@ -13,14 +13,14 @@ use crate::time::Time;
 use crate::wire::generated::alter_configs_request::{AlterConfigsRequest, AlterableConfig};
 use crate::wire::generated::alter_configs_response::{AlterConfigsResourceResponse, AlterConfigsResponse};
 
-pub(super) fn alter_configs(state: &mut State, _: Time, from: &Caller, request: AlterConfigsRequest) -> Answer {
+pub(super) fn alter_configs(state: &mut State, now: Time, from: &Caller, request: AlterConfigsRequest) -> Answer {
     let resources = request.resources.into_iter();
     let resources = resources.map(|asked| ((asked.resource_type, asked.resource_name), asked.configs)).collect();
     let admit = |configs: &Configs, judge, resource: &Resource, asked: Vec<AlterableConfig>| {
         let entries: Vec<_> = asked.iter().map(|config| (config.name.as_str(), config.value.as_deref())).collect();
         configs.admit_replacement(judge, resource, &entries)
     };
-    let outcomes = alter_each(state, from, resources, request.validate_only, admit);
+    let outcomes = alter_each(state, now, from, resources, request.validate_only, admit);
     let responses = outcomes.into_iter().map(|((resource_type, resource_name), outcome)| {
         let (error_code, error_message) = (code(&outcome), text(&outcome));
         AlterConfigsResourceResponse { error_code, error_message, resource_type, resource_name }

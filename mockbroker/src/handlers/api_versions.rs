@@ -7,6 +7,7 @@
 
 use super::{Answer, SERVED};
 use crate::cluster::Caller;
+use crate::config::TRANSACTION_VERSION;
 use crate::error::ErrorCode;
 use crate::session::UNSUPPORTED;
 use crate::state::State;
@@ -18,9 +19,18 @@ use crate::wire::generated::api_versions_response::{
 use crate::wire::{ApiKey, Str};
 
 /// Name, lowest and highest supported level, and the level in force.
-const FEATURES: &[(&str, i16, i16, i16)] = &[("metadata.version", 7, 30, 30)];
+type Feature = (&'static str, i16, i16, i16);
 
-pub(super) fn api_versions(_: &mut State, _: Time, from: &Caller, request: ApiVersionsRequest) -> Answer {
+fn features(state: &State) -> [Feature; 3] {
+    let transactions = state.transactions.settings().version;
+    [
+        ("group.version", 0, 1, 1),
+        ("metadata.version", 7, 30, 30),
+        ("transaction.version", 0, TRANSACTION_VERSION, transactions),
+    ]
+}
+
+pub(super) fn api_versions(state: &mut State, _: Time, from: &Caller, request: ApiVersionsRequest) -> Answer {
     if from.version == UNSUPPORTED {
         let own = SERVED.iter().filter(|(api, ..)| *api == ApiKey::ApiVersions);
         return Answer::now(ApiVersionsResponse {
@@ -37,7 +47,7 @@ pub(super) fn api_versions(_: &mut State, _: Time, from: &Caller, request: ApiVe
     Answer::now(ApiVersionsResponse {
         api_keys: SERVED.iter().map(row).collect(),
         // Version 4 may say that a feature starts at level 0; before, clients choke on it (KIP-584, KAFKA-17011).
-        supported_features: FEATURES
+        supported_features: features(state)
             .iter()
             .filter(|(_, min, ..)| from.version >= 4 || *min > 0)
             .map(|(name, min, max, _)| SupportedFeatureKey {
@@ -47,8 +57,9 @@ pub(super) fn api_versions(_: &mut State, _: Time, from: &Caller, request: ApiVe
             })
             .collect(),
         finalized_features_epoch: 1,
-        finalized_features: FEATURES
+        finalized_features: features(state)
             .iter()
+            .filter(|(.., level)| *level > 0)
             .map(|(name, _, _, level)| FinalizedFeatureKey {
                 name: Str::from(*name),
                 max_version_level: *level,

@@ -2,9 +2,11 @@
 
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
+use crate::fault::Part;
 use crate::state::State;
 use crate::state::configs::{Admitted, Configs, Resource};
 use crate::state::topics;
+use crate::time::Time;
 use crate::wire::Str;
 use std::collections::BTreeMap;
 
@@ -62,6 +64,7 @@ pub(super) type Named = (i8, Str);
 /// that no change sees another.
 pub(super) fn alter_each<C>(
     state: &mut State,
+    now: Time,
     from: &Caller,
     resources: Vec<(Named, C)>,
     validate_only: bool,
@@ -90,7 +93,7 @@ pub(super) fn alter_each<C>(
         (named, outcome)
     });
     let made = made.collect();
-    state.configs_changed();
+    state.configs_changed(now);
     made
 }
 
@@ -100,6 +103,7 @@ fn admit_one(
     (kind, name): &Named,
     admit: impl FnOnce(Option<i32>, &Resource) -> Result<Admitted, Reject>,
 ) -> Result<Admitted, Reject> {
+    from.check_fault(Part::Named(name))?;
     let unknown = || Reject::new(ErrorCode::InvalidRequest, format!("nothing of type {kind} has configs"));
     let kind = ResourceKind::from_code(*kind).ok_or_else(unknown)?;
     if kind == ResourceKind::Topic && name.is_empty() {

@@ -7,6 +7,7 @@
 use super::{Answer, message};
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
+use crate::fault::Part;
 use crate::state::State;
 use crate::state::nodes::NodeId;
 use crate::time::Time;
@@ -14,7 +15,7 @@ use crate::wire::generated::create_partitions_request::{CreatePartitionsRequest,
 use crate::wire::generated::create_partitions_response::{CreatePartitionsResponse, CreatePartitionsTopicResult};
 use std::collections::BTreeMap;
 
-pub(super) fn create_partitions(state: &mut State, _: Time, _: &Caller, request: CreatePartitionsRequest) -> Answer {
+pub(super) fn create_partitions(state: &mut State, _: Time, from: &Caller, request: CreatePartitionsRequest) -> Answer {
     let mut times_named = BTreeMap::new();
     for topic in &request.topics {
         *times_named.entry(topic.name.clone()).or_insert(0) += 1;
@@ -23,7 +24,7 @@ pub(super) fn create_partitions(state: &mut State, _: Time, _: &Caller, request:
     for topic in request.topics {
         let name = topic.name.clone();
         let added = match times_named.get_mut(&name) {
-            Some(1) => add(state, topic, request.validate_only),
+            Some(1) => add(state, from, topic, request.validate_only),
             Some(times @ 2..) => {
                 *times = 0;
                 Err(Reject::new(ErrorCode::InvalidRequest, "the request names this topic twice"))
@@ -42,7 +43,8 @@ pub(super) fn create_partitions(state: &mut State, _: Time, _: &Caller, request:
     Answer::now(CreatePartitionsResponse { results, ..Default::default() })
 }
 
-fn add(state: &mut State, topic: CreatePartitionsTopic, validate_only: bool) -> Result<(), Reject> {
+fn add(state: &mut State, from: &Caller, topic: CreatePartitionsTopic, validate_only: bool) -> Result<(), Reject> {
+    from.check_fault(Part::Topic(&topic.name))?;
     let assignment = topic.assignments.map(|assignments| {
         let nodes = |ids: Vec<i32>| ids.into_iter().map(NodeId).collect();
         assignments.into_iter().map(|assigned| nodes(assigned.broker_ids)).collect()

@@ -7,6 +7,7 @@
 use super::{Answer, message};
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
+use crate::fault::Part;
 use crate::state::configs::{DescribedConfig, Entries};
 use crate::state::nodes::NodeId;
 use crate::state::{CreatedTopic, NewTopic, State};
@@ -21,7 +22,7 @@ use std::collections::BTreeMap;
 /// The topic the controllers keep the cluster's metadata in.
 const METADATA_TOPIC: &str = "__cluster_metadata";
 
-pub(super) fn create_topics(state: &mut State, _: Time, _: &Caller, request: CreateTopicsRequest) -> Answer {
+pub(super) fn create_topics(state: &mut State, _: Time, from: &Caller, request: CreateTopicsRequest) -> Answer {
     let mut times_named: BTreeMap<Str, u32> = BTreeMap::new();
     for topic in &request.topics {
         *times_named.entry(topic.name.clone()).or_default() += 1;
@@ -31,7 +32,7 @@ pub(super) fn create_topics(state: &mut State, _: Time, _: &Caller, request: Cre
         let name = topic.name.clone();
         let overrides = overrides(&topic);
         let created = match times_named.get_mut(&name) {
-            Some(1) => create_one(state, topic, request.validate_only),
+            Some(1) => create_one(state, from, topic, request.validate_only),
             // A name given twice is refused once, in one row.
             Some(times @ 2..) => {
                 *times = 0;
@@ -44,7 +45,13 @@ pub(super) fn create_topics(state: &mut State, _: Time, _: &Caller, request: Cre
     Answer::now(CreateTopicsResponse { topics, ..Default::default() })
 }
 
-fn create_one(state: &mut State, topic: CreatableTopic, validate_only: bool) -> Result<CreatedTopic, Reject> {
+fn create_one(
+    state: &mut State,
+    from: &Caller,
+    topic: CreatableTopic,
+    validate_only: bool,
+) -> Result<CreatedTopic, Reject> {
+    from.check_fault(Part::Topic(&topic.name))?;
     if topic.name.as_str() == METADATA_TOPIC {
         let message = "this topic belongs to the controllers; it cannot be created";
         return Err(Reject::new(ErrorCode::InvalidRequest, message));

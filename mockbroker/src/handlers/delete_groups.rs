@@ -8,6 +8,7 @@ use super::Answer;
 use super::groups::code;
 use crate::cluster::Caller;
 use crate::error::Reject;
+use crate::fault::Part;
 use crate::state::State;
 use crate::time::Time;
 use crate::wire::generated::delete_groups_request::DeleteGroupsRequest;
@@ -23,6 +24,7 @@ pub(super) fn delete_groups(state: &mut State, _: Time, from: &Caller, request: 
 }
 
 fn delete(state: &mut State, from: &Caller, group: &str) -> Result<(), Reject> {
+    from.check_fault(Part::Named(group))?;
     // Unlike most requests of groups, this one may have an empty group id.
     state.check_coordinator(from.node, group)?;
     state.groups.delete(group)

@@ -7,6 +7,7 @@
 use super::Answer;
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
+use crate::fault::Part;
 use crate::state::State;
 use crate::state::topics;
 use crate::time::Time;
@@ -32,6 +33,7 @@ pub(super) fn delete_records(state: &mut State, _: Time, from: &Caller, request:
 }
 
 fn trim(state: &mut State, from: &Caller, topic: &str, index: i32, offset: i64) -> Result<i64, Reject> {
+    from.check_fault(Part::Partition(topic, index))?;
     if topics::is_internal(topic) {
         return Err(ErrorCode::InvalidTopicException.into());
     }

@@ -7,6 +7,7 @@
 use super::{Answer, message};
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
+use crate::fault::Part;
 use crate::state::State;
 use crate::time::Time;
 use crate::wire::generated::delete_topics_request::{DeleteTopicState, DeleteTopicsRequest};
@@ -39,6 +40,7 @@ pub(super) fn delete_topics(state: &mut State, _: Time, from: &Caller, request: 
             Some(0) => {}
             _ => {
                 let found = resolve(state, &topic);
+                let found = found.and_then(|name| from.check_fault(Part::Topic(&name)).map(|()| name));
                 responses.push(delete_one(state, topic, found));
             }
         }

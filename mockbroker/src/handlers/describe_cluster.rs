@@ -31,7 +31,7 @@ pub(super) fn describe_cluster(state: &mut State, _: Time, _: &Caller, request: 
             ..Default::default()
         });
     }
-    let brokers = state.nodes.iter().filter(|node| node.running || request.include_fenced_brokers);
+    let brokers = state.nodes.iter().filter(|node| !node.fenced || request.include_fenced_brokers);
     Answer::now(DescribeClusterResponse {
         cluster_id: Str::from(state.cluster_id.as_str()),
         controller_id: state.nodes.controller().map_or(-1, |node| node.0),

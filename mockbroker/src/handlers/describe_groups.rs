@@ -7,7 +7,7 @@
 //! when something else has been written to its partition of `__consumer_offsets`.
 
 use super::groups::optional;
-use super::{Answer, NO_OPERATIONS, message, operations};
+use super::{Answer, GROUP_OPERATIONS, NO_OPERATIONS, message};
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
 use crate::state::State;
@@ -19,8 +19,6 @@ use crate::wire::generated::describe_groups_response::{DescribeGroupsResponse, D
 
 /// The first version whose clients know that a group may not exist.
 const GROUP_ID_NOT_FOUND_FROM: i16 = 6;
-/// All operations on a group: read, delete, describe, describe and alter its configs.
-const GROUP_OPERATIONS: i32 = operations(&[3, 6, 8, 10, 11]);
 
 pub(super) fn describe_groups(state: &mut State, _: Time, from: &Caller, request: DescribeGroupsRequest) -> Answer {
     let operations = if request.include_authorized_operations { GROUP_OPERATIONS } else { NO_OPERATIONS };

@@ -1,8 +1,8 @@
 //! DescribeTopicPartitions (75), version 0.
 //!
-//! Does: topics in name order, page by page (KIP-966).
+//! Does: topics in name order, page by page; eligible leaders (KIP-966).
 //! Leaves out: nothing.
-//! Differs from Apache Kafka: no replica is ever eligible to lead without being in sync.
+//! Differs from Apache Kafka: none known.
 
 use super::{Answer, TOPIC_OPERATIONS, ids};
 use crate::cluster::Caller;
@@ -106,8 +106,8 @@ fn row(state: &State, index: i32, partition: &Partition) -> DescribeTopicPartiti
         leader_epoch: partition.leader_epoch,
         replica_nodes: ids(&partition.replicas),
         isr_nodes: ids(&partition.isr),
-        eligible_leader_replicas: Some(Vec::new()),
-        last_known_elr: Some(Vec::new()),
+        eligible_leader_replicas: Some(ids(&partition.elr)),
+        last_known_elr: Some(partition.last_known_leader.iter().map(|node| node.0).collect()),
         offline_replicas: partition.offline_replicas(&state.nodes).map(|node| node.0).collect(),
     }
 }

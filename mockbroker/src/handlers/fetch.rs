@@ -2,21 +2,25 @@
 //!
 //! Does: waits until `min_bytes` are there and answers the moment they are; several batches a partition; byte limits of
 //! request and partition; incremental sessions (KIP-227); leader epochs and divergence (KIP-320, KIP-595); the new
-//! leader in the answer (KIP-951); reads from any replica from version 11 on (KIP-392).
-//! Leaves out: preferred replicas, aborted transactions, quotas.
+//! leader in the answer (KIP-951); reads from any replica from version 11 on, as far as it knows them to be committed
+//! (KIP-392).
+//! Leaves out: preferred replicas, quotas.
 //! Differs from Apache Kafka: never sends the cut-off batch at the end of a limit, which clients throw away.
 
 use super::{Answer, named_topic, rack};
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
-use crate::state::State;
+use crate::fault::Part;
 use crate::state::fetch_sessions::{Context, FetchKey, NO_SESSION, Seen, Wanted};
 use crate::state::nodes::NodeId;
+use crate::state::replication::ReplicaLog;
 use crate::state::topics::Partition;
+use crate::state::{self, State};
 use crate::time::{Time, millis};
 use crate::wire::generated::fetch_request::{FetchRequest, FetchTopic, ForgottenTopic};
 use crate::wire::generated::fetch_response::{
-    EpochEndOffset, FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
+    AbortedTransaction, EpochEndOffset, FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint,
+    PartitionData,
 };
 use crate::wire::{Records, Response, Str};
 use indexmap::IndexMap;
@@ -32,6 +36,8 @@ pub(crate) struct WaitingFetch {
     /// Whether it has been parked: then the log answers, where before the request itself was judged.
     waited: bool,
     context: Context,
+    /// Partitions that are refused by a planned fault.
+    refusals: Vec<(FetchKey, ErrorCode)>,
     wanted: Vec<(FetchKey, Wanted)>,
 }
 
@@ -42,6 +48,9 @@ pub(super) fn fetch(state: &mut State, now: Time, from: &Caller, request: FetchR
     let wanted: IndexMap<_, _> = request.topics.into_iter().flat_map(wanted).collect();
     let wanted = wanted.into_iter().collect();
     let forgotten = request.forgotten_topics_data.into_iter().flat_map(forgotten).collect();
+    if let Some(code) = from.check_fault(Part::FetchSession).err().map(|reject| reject.code) {
+        return Answer::now(FetchResponse { error_code: code.code(), ..Default::default() });
+    }
     let (context, wanted) = match state.fetch_sessions.begin(now, from.node, session, by_id, wanted, forgotten) {
         Ok(begun) => begun,
         Err(reject) => {
@@ -60,6 +69,7 @@ pub(super) fn fetch(state: &mut State, now: Time, from: &Caller, request: FetchR
         committed_only: request.isolation_level == 1,
         waited: false,
         context,
+        refusals: refusals(state, from, by_id, &wanted),
         wanted,
     };
     let impatient = request.max_wait_ms <= 0;
@@ -81,7 +91,7 @@ pub(crate) fn resume(state: &mut State, now: Time, fetch: &WaitingFetch, time_is
         for (key, wanted) in &fetch.wanted {
             match look(state, fetch, key, wanted) {
                 Ok(Found::Bytes(bytes)) => readable += bytes.min(u64::try_from(wanted.max_bytes).unwrap_or(0)),
-                Ok(Found::Diverged(_)) | Err(_) => readable = u64::MAX,
+                Ok(Found::Diverged(_) | Found::Uncommitted) | Err(_) => readable = u64::MAX,
             }
             if readable >= fetch.min_bytes {
                 break;
@@ -125,27 +135,50 @@ fn respond(state: &mut State, now: Time, fetch: &WaitingFetch) -> FetchResponse 
     response
 }
 
+/// The partitions a planned fault refuses.
+fn refusals(state: &State, from: &Caller, by_id: bool, wanted: &[(FetchKey, Wanted)]) -> Vec<(FetchKey, ErrorCode)> {
+    let refused = |(key, _): &(FetchKey, Wanted)| {
+        let (topic, index) = partition_name(state, by_id, key)?;
+        let reject = from.check_fault(Part::Partition(&topic, index)).err()?;
+        Some((key.clone(), reject.code))
+    };
+    wanted.iter().filter_map(refused).collect()
+}
+
 /// What a look at a partition finds, before anything is read.
 enum Found {
     /// This many bytes can be read.
     Bytes(u64),
+    /// The client is past what it may read, as after a change of leaders: it is told so at once (`DelayedFetch`, case F).
+    Uncommitted,
     /// The client's last record is not in our log.
     Diverged(EpochEndOffset),
 }
 
 fn look(state: &State, fetch: &WaitingFetch, key: &FetchKey, wanted: &Wanted) -> Result<Found, Reject> {
-    let partition = readable_partition(state, fetch, key)?;
+    if let Some((_, code)) = fetch.refusals.iter().find(|(refused, _)| refused == key) {
+        return Err((*code).into());
+    }
+    let (partition, replica) = readable_partition(state, fetch, key)?;
     partition.check_leader_epoch(wanted.current_leader_epoch)?;
     if wanted.max_bytes < 0 {
         return Err(ErrorCode::UnknownServerError.into());
     }
-    if let Some(diverged) = diverging(partition, wanted)? {
+    if let Some(diverged) = diverging(&replica, wanted)? {
         return Ok(Found::Diverged(diverged));
     }
-    if !partition.log.contains_position(wanted.fetch_offset) {
+    if !(replica.log().start_offset()..=replica.end_offset()).contains(&wanted.fetch_offset) {
         return Err(ErrorCode::OffsetOutOfRange.into());
     }
-    Ok(Found::Bytes(partition.log.readable_bytes(wanted.fetch_offset, partition.log.high_watermark())))
+    if wanted.fetch_offset > replica.high_watermark() {
+        return Ok(Found::Uncommitted);
+    }
+    Ok(Found::Bytes(replica.log().readable_bytes(wanted.fetch_offset, upper(fetch, &replica))))
+}
+
+/// Up to where this client reads.
+fn upper(fetch: &WaitingFetch, replica: &ReplicaLog<'_>) -> i64 {
+    if fetch.committed_only { replica.last_stable_offset() } else { replica.high_watermark() }
 }
 
 fn read(
@@ -157,44 +190,63 @@ fn read(
     at_least_one: bool,
 ) -> Result<PartitionData, Reject> {
     let found = look(state, fetch, key, wanted)?;
-    let log = &readable_partition(state, fetch, key)?.log;
+    let (_, replica) = readable_partition(state, fetch, key)?;
+    let log = replica.log();
     let mut row = PartitionData {
         partition_index: key.index,
-        high_watermark: log.high_watermark(),
-        last_stable_offset: log.last_stable_offset(),
+        high_watermark: replica.high_watermark(),
+        last_stable_offset: replica.last_stable_offset(),
         log_start_offset: log.start_offset(),
         records: Some(Records::default()),
         aborted_transactions: fetch.committed_only.then(Vec::new),
         ..Default::default()
     };
     match found {
+        Found::Uncommitted => {}
         Found::Diverged(diverging_epoch) => row.diverging_epoch = diverging_epoch,
         Found::Bytes(_) => {
             let max_bytes = usize::try_from(wanted.max_bytes).unwrap_or(0).min(left);
-            let slice = log.read(wanted.fetch_offset, log.high_watermark(), max_bytes, at_least_one);
+            let slice = log.read(wanted.fetch_offset, upper(fetch, &replica), max_bytes, at_least_one);
+            if fetch.committed_only && wanted.fetch_offset < upper(fetch, &replica) {
+                row.aborted_transactions = Some(aborted(&replica, wanted.fetch_offset, slice.bytes));
+            }
             row.records = Some(slice.chunks.into_iter().collect());
         }
     }
     Ok(row)
 }
 
+/// The aborted transactions a reader of so many bytes must know of, and some more, as Kafka's sparse index finds them.
+fn aborted(replica: &ReplicaLog<'_>, offset: i64, bytes: usize) -> Vec<AbortedTransaction> {
+    let upper = replica.log().offset_indexed_after(offset, bytes).unwrap_or(replica.end_offset());
+    let found = replica.log().transactions().aborted(offset, upper.min(replica.end_offset()));
+    let row = |aborted: state::transaction_index::AbortedTransaction| AbortedTransaction {
+        producer_id: aborted.producer_id,
+        first_offset: aborted.first_offset,
+    };
+    found.into_iter().map(row).collect()
+}
+
 /// The partition, if this broker may be read from: its leader, or from version 11 on any of its replicas.
-fn readable_partition<'a>(state: &'a State, fetch: &WaitingFetch, key: &FetchKey) -> Result<&'a Partition, Reject> {
+fn readable_partition<'a>(
+    state: &'a State,
+    fetch: &WaitingFetch,
+    key: &FetchKey,
+) -> Result<(&'a Partition, ReplicaLog<'a>), Reject> {
     let by_id = uses_topic_ids(fetch.version);
     let name = named_topic(state, by_id, key.topic_id, &Str::from(key.topic.as_str()))?;
     let partition = state.topics.partition(&name, key.index)?;
-    let leads = partition.leader == Some(fetch.node);
-    let follows = fetch.version >= 11 && partition.leader.is_some() && partition.isr.contains(&fetch.node);
-    if leads || follows { Ok(partition) } else { Err(ErrorCode::NotLeaderOrFollower.into()) }
+    let readable = fetch.version >= 11 || partition.leader == Some(fetch.node);
+    let replica = partition.replica_log(fetch.node).filter(|_| readable).ok_or(ErrorCode::NotLeaderOrFollower)?;
+    Ok((partition, replica))
 }
 
 /// Where the client's log parts from ours, if it does (KIP-595's truncation on fetch).
-fn diverging(partition: &Partition, wanted: &Wanted) -> Result<Option<EpochEndOffset>, Reject> {
+fn diverging(replica: &ReplicaLog<'_>, wanted: &Wanted) -> Result<Option<EpochEndOffset>, Reject> {
     if wanted.last_fetched_epoch < 0 {
         return Ok(None);
     }
-    let log = &partition.log;
-    let ended = log.epochs().end_offset_for(wanted.last_fetched_epoch, log.end_offset());
+    let ended = replica.end_of_epoch(wanted.last_fetched_epoch);
     let (epoch, end_offset) = ended.ok_or(ErrorCode::OffsetOutOfRange)?;
     let parted = epoch < wanted.last_fetched_epoch || end_offset < wanted.fetch_offset;
     Ok(parted.then_some(EpochEndOffset { epoch, end_offset }))

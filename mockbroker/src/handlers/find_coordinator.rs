@@ -8,6 +8,7 @@
 use super::Answer;
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
+use crate::fault::Part;
 use crate::state::State;
 use crate::state::nodes::Node;
 use crate::state::topics::{OFFSETS_TOPIC, TRANSACTIONS_TOPIC};
@@ -19,10 +20,10 @@ use crate::wire::generated::find_coordinator_response::{Coordinator, FindCoordin
 pub(super) fn find_coordinator(state: &mut State, _: Time, from: &Caller, request: FindCoordinatorRequest) -> Answer {
     let key_type = request.key_type;
     if from.version >= 4 {
-        let rows = request.coordinator_keys.into_iter().map(|key| row(find(state, key_type, &key), key));
+        let rows = request.coordinator_keys.into_iter().map(|key| row(find(state, from, key_type, &key), key));
         return Answer::now(FindCoordinatorResponse { coordinators: rows.collect(), ..Default::default() });
     }
-    let one = row(find(state, key_type, &request.key), request.key);
+    let one = row(find(state, from, key_type, &request.key), request.key);
     Answer::now(FindCoordinatorResponse {
         error_code: one.error_code,
         // Kafka says so in words where nothing is wrong.
@@ -34,7 +35,8 @@ pub(super) fn find_coordinator(state: &mut State, _: Time, from: &Caller, reques
     })
 }
 
-fn find(state: &mut State, key_type: i8, key: &str) -> Result<Node, Reject> {
+fn find(state: &mut State, from: &Caller, key_type: i8, key: &str) -> Result<Node, Reject> {
+    from.check_fault(Part::Named(key))?;
     let topic = match key_type {
         0 => OFFSETS_TOPIC,
         1 => TRANSACTIONS_TOPIC,

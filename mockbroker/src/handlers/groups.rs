@@ -2,15 +2,32 @@
 
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
+use crate::fault::Part;
 use crate::state::State;
 use crate::wire::Str;
 
 /// Refuses unless the group has a name and the broker that was asked coordinates it.
 pub(super) fn coordinated(state: &State, from: &Caller, group: &str) -> Result<(), Reject> {
+    from.check_fault(Part::Named(group))?;
     if group.is_empty() {
         return Err(ErrorCode::InvalidGroupId.into());
     }
     state.check_coordinator(from.node, group)
+}
+
+/// Refuses unless the brokers speak the consumer protocol (KIP-848): `group.coordinator.rebalance.protocols`.
+pub(super) fn speaking_consumer_protocol(state: &State) -> Result<(), Reject> {
+    if state.configs.broker_settings().consumer_groups { Ok(()) } else { Err(ErrorCode::UnsupportedVersion.into()) }
+}
+
+/// Refuses unless the brokers speak the protocol of share groups (KIP-932).
+pub(super) fn speaking_share_protocol(state: &State) -> Result<(), Reject> {
+    if state.configs.broker_settings().share_groups { Ok(()) } else { Err(ErrorCode::UnsupportedVersion.into()) }
+}
+
+/// The message of a refused heartbeat; Kafka does not explain that it does not speak the protocol.
+pub(super) fn explained(reject: &Reject) -> Option<Str> {
+    super::message(reject).filter(|_| reject.code != ErrorCode::UnsupportedVersion)
 }
 
 /// The code of a result without a value.

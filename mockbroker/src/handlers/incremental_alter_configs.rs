@@ -17,7 +17,7 @@ use crate::wire::generated::incremental_alter_configs_response::{
 
 pub(super) fn incremental_alter_configs(
     state: &mut State,
-    _: Time,
+    now: Time,
     from: &Caller,
     request: IncrementalAlterConfigsRequest,
 ) -> Answer {
@@ -27,7 +27,7 @@ pub(super) fn incremental_alter_configs(
         let alterations: Vec<_> = asked.iter().map(alteration).collect();
         configs.admit_alterations(judge, resource, &alterations)
     };
-    let outcomes = alter_each(state, from, resources, request.validate_only, admit);
+    let outcomes = alter_each(state, now, from, resources, request.validate_only, admit);
     let responses = outcomes.into_iter().map(|((resource_type, resource_name), outcome)| {
         let (error_code, error_message) = (code(&outcome), text(&outcome));
         AlterConfigsResourceResponse { error_code, error_message, resource_type, resource_name }

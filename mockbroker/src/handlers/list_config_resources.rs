@@ -38,7 +38,7 @@ fn rows(state: &State, kind: ResourceKind) -> Vec<ConfigResource> {
         ResourceKind::Group => state.configs.groups().map(Str::from).collect(),
         ResourceKind::ClientMetrics => state.configs.client_metrics().map(Str::from).collect(),
         ResourceKind::Broker | ResourceKind::BrokerLogger => {
-            state.nodes.running().map(|node| Str::from(node.id.0.to_string())).collect()
+            state.nodes.alive().map(|node| Str::from(node.id.0.to_string())).collect()
         }
         ResourceKind::Topic => state.topics.iter().map(|topic| Str::from(topic.name.as_str())).collect(),
     };

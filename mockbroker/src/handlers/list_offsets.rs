@@ -62,16 +62,32 @@ fn find(
     partition.check_leader_epoch(asked.current_leader_epoch)?;
     let log = &partition.log;
     let upper = if committed_only { log.last_stable_offset() } else { log.high_watermark() };
+    // After a change of leaders nobody knows for a moment how far consumers have read (KIP-207).
+    let unknown = partition.high_watermark_lags().then(|| lagging(from.version));
     let epoch_of = |offset| log.epochs().epoch_of(offset).unwrap_or(-1);
     Ok(match asked.timestamp {
-        LATEST => (upper, -1, log.epochs().latest().unwrap_or(-1)),
+        LATEST => match unknown {
+            None => (upper, -1, log.epochs().latest().unwrap_or(-1)),
+            Some(code) => return Err(code.into()),
+        },
         EARLIEST | EARLIEST_LOCAL => (log.start_offset(), -1, epoch_of(log.start_offset())),
         LATEST_TIERED | EARLIEST_PENDING_UPLOAD => NOTHING,
-        MAX_TIMESTAMP => log.find_max_timestamp().map_or(NOTHING, |at| (at.offset, at.timestamp, at.leader_epoch)),
         timestamp => {
-            log.find_timestamp(timestamp, upper).map_or(NOTHING, |at| (at.offset, at.timestamp, at.leader_epoch))
+            let found = match timestamp {
+                MAX_TIMESTAMP => log.find_max_timestamp().filter(|at| at.offset < upper),
+                timestamp => log.find_timestamp(timestamp, upper),
+            };
+            match (found, unknown) {
+                (Some(at), _) => (at.offset, at.timestamp, at.leader_epoch),
+                (None, Some(code)) => return Err(code.into()),
+                (None, None) => NOTHING,
+            }
         }
     })
+}
+
+fn lagging(version: i16) -> ErrorCode {
+    if version >= 5 { ErrorCode::OffsetNotAvailable } else { ErrorCode::LeaderNotAvailable }
 }
 
 /// Each special timestamp came with a version of its own.

@@ -1,6 +1,6 @@
 //! Metadata (3), versions 0–13.
 //!
-//! Does: brokers that run, the controller, topics by name or id or all, leaders, replicas, in-sync and offline
+//! Does: living brokers, the controller, topics by name or id or all, leaders, replicas, in-sync and offline
 //! replicas, epochs; creates topics on demand where client and broker allow it.
 //! Leaves out: nothing.
 //! Differs from Apache Kafka: none known.
@@ -8,6 +8,7 @@
 use super::{Answer, CLUSTER_OPERATIONS, NO_OPERATIONS, TOPIC_OPERATIONS, ids, rack};
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
+use crate::fault::Part;
 use crate::state::topics::{self, Partition, Topic};
 use crate::state::{NewTopic, State};
 use crate::time::Time;
@@ -32,22 +33,13 @@ pub(super) fn metadata(state: &mut State, _: Time, from: &Caller, request: Metad
             let mut rows: IndexMap<(Option<Str>, Uuid), MetadataResponseTopic> = IndexMap::new();
             for topic in asked {
                 let key = (topic.name.clone(), topic.topic_id);
-                rows.entry(key).or_insert_with(|| one(state, topic, may_create, operations));
+                rows.entry(key).or_insert_with(|| one(state, from, topic, may_create, operations));
             }
             rows.into_values().collect()
         }
     };
     Answer::now(MetadataResponse {
-        brokers: state
-            .nodes
-            .running()
-            .map(|node| MetadataResponseBroker {
-                node_id: node.id.0,
-                host: Str::from(node.host.as_str()),
-                port: i32::from(node.port),
-                rack: rack(node),
-            })
-            .collect(),
+        brokers: brokers(state),
         cluster_id: Some(Str::from(state.cluster_id.as_str())),
         controller_id: state.nodes.controller().map_or(-1, |node| node.0),
         topics,
@@ -79,7 +71,13 @@ fn asked(from: &Caller, topics: Option<Vec<MetadataRequestTopic>>) -> Option<Vec
     topics.filter(|topics| from.version > 0 || !topics.is_empty())
 }
 
-fn one(state: &mut State, asked: MetadataRequestTopic, may_create: bool, operations: bool) -> MetadataResponseTopic {
+fn one(
+    state: &mut State,
+    from: &Caller,
+    asked: MetadataRequestTopic,
+    may_create: bool,
+    operations: bool,
+) -> MetadataResponseTopic {
     let name = match &asked.name {
         Some(name) => name.clone(),
         None => match state.topics.name_of(asked.topic_id) {
@@ -90,6 +88,8 @@ fn one(state: &mut State, asked: MetadataRequestTopic, may_create: bool, operati
     if let Some(topic) = state.topics.get(&name) {
         return found(state, topic, operations);
     }
+    // What is refused is not created; the error is put into the answer when it is whole.
+    let may_create = may_create && from.is_spared(Part::Topic(&name));
     let reject = if may_create { create(state, &name) } else { topics::check_name(&name) };
     let code = reject.map_or_else(|reject| reject.code, |()| ErrorCode::UnknownTopicOrPartition);
     missing(Some(name), Uuid::ZERO, code)
@@ -120,7 +120,19 @@ fn found(state: &State, topic: &Topic, operations: bool) -> MetadataResponseTopi
     }
 }
 
-fn row(state: &State, index: i32, partition: &Partition) -> MetadataResponsePartition {
+/// The brokers that run.
+pub(crate) fn brokers(state: &State) -> Vec<MetadataResponseBroker> {
+    let rows = state.nodes.alive().map(|node| MetadataResponseBroker {
+        node_id: node.id.0,
+        host: Str::from(node.host.as_str()),
+        port: i32::from(node.port),
+        rack: rack(node),
+    });
+    rows.collect()
+}
+
+/// A partition as Metadata tells of it.
+pub(crate) fn row(state: &State, index: i32, partition: &Partition) -> MetadataResponsePartition {
     let code = if partition.leader.is_none() { ErrorCode::LeaderNotAvailable } else { ErrorCode::None };
     MetadataResponsePartition {
         error_code: code.code(),

@@ -3,9 +3,13 @@
 //!
 //! The table below is the only list of APIs: what is in it is advertised, decoded and answered, in these versions.
 
+mod add_offsets_to_txn;
+mod add_partitions_to_txn;
 mod alter_configs;
 mod api_versions;
 mod config_resources;
+mod consumer_group_describe;
+mod consumer_group_heartbeat;
 mod create_partitions;
 mod create_topics;
 mod delete_groups;
@@ -14,7 +18,10 @@ mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
+mod describe_producers;
 mod describe_topic_partitions;
+mod describe_transactions;
+mod end_txn;
 mod fetch;
 mod find_coordinator;
 mod groups;
@@ -26,13 +33,20 @@ mod leave_group;
 mod list_config_resources;
 mod list_groups;
 mod list_offsets;
+mod list_transactions;
 mod metadata;
 mod offset_commit;
 mod offset_delete;
 mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
+mod share_group_describe;
+mod share_group_heartbeat;
 mod sync_group;
+mod taking_part;
+mod transactions;
+mod txn_offset_commit;
+mod write_txn_markers;
 
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
@@ -68,6 +82,8 @@ pub(crate) enum Answer {
 pub(crate) enum Waiting {
     /// A fetch that has not enough bytes.
     Fetch(fetch::WaitingFetch),
+    /// A produce whose records have not been copied by all that are in sync.
+    Produce(produce::WaitingProduce),
     /// A member that waits for its group.
     Group(GroupResponder),
 }
@@ -135,6 +151,11 @@ apis! {
     DeleteRecords 0..=2 => delete_records::delete_records;
     InitProducerId 0..=5 => init_producer_id::init_producer_id;
     OffsetForLeaderEpoch 2..=4 => offset_for_leader_epoch::offset_for_leader_epoch;
+    AddPartitionsToTxn 0..=5 => add_partitions_to_txn::add_partitions_to_txn;
+    AddOffsetsToTxn 0..=4 => add_offsets_to_txn::add_offsets_to_txn;
+    EndTxn 0..=5 => end_txn::end_txn;
+    WriteTxnMarkers 1..=2 => write_txn_markers::write_txn_markers;
+    TxnOffsetCommit 0..=5 => txn_offset_commit::txn_offset_commit;
     DescribeConfigs 1..=4 => describe_configs::describe_configs;
     AlterConfigs 0..=2 => alter_configs::alter_configs;
     CreatePartitions 0..=3 => create_partitions::create_partitions;
@@ -142,11 +163,31 @@ apis! {
     OffsetDelete 0..=0 => offset_delete::offset_delete;
     IncrementalAlterConfigs 0..=1 => incremental_alter_configs::incremental_alter_configs;
     DescribeCluster 0..=2 => describe_cluster::describe_cluster;
+    DescribeProducers 0..=0 => describe_producers::describe_producers;
+    DescribeTransactions 0..=0 => describe_transactions::describe_transactions;
+    ListTransactions 0..=2 => list_transactions::list_transactions;
+    ConsumerGroupHeartbeat 0..=1 => consumer_group_heartbeat::consumer_group_heartbeat;
+    ConsumerGroupDescribe 0..=1 => consumer_group_describe::consumer_group_describe;
     ListConfigResources 0..=1 => list_config_resources::list_config_resources;
     DescribeTopicPartitions 0..=0 => describe_topic_partitions::describe_topic_partitions;
+    ShareGroupHeartbeat 1..=1 => share_group_heartbeat::share_group_heartbeat;
+    ShareGroupDescribe 1..=1 => share_group_describe::share_group_describe;
 }
 
 pub(crate) use fetch::resume as resume_fetch;
+pub(crate) use metadata::{brokers as metadata_brokers, row as metadata_row};
+
+/// The versions in which this API is served, if it is.
+pub(crate) fn versions_of(api: ApiKey) -> Option<(i16, i16)> {
+    SERVED.iter().find(|(served, ..)| *served == api).map(|(_, min, max)| (*min, *max))
+}
+
+/// Whether answers of this API tell a client to slow down.
+pub(crate) fn can_throttle(api: ApiKey) -> bool {
+    // The handshake alone has no such field among what clients ask.
+    api != ApiKey::SaslHandshake
+}
+pub(crate) use produce::resume as resume_produce;
 
 /// Whether requests of this API and version are answered.
 pub(crate) fn serves(api: ApiKey, version: i16) -> bool {
@@ -156,6 +197,8 @@ pub(crate) fn serves(api: ApiKey, version: i16) -> bool {
 
 /// All operations on a topic as a bit field, what a cluster without an authoriser allows everyone.
 const TOPIC_OPERATIONS: i32 = operations(&[3, 4, 5, 6, 7, 8, 10, 11]);
+/// All operations on a group: read, delete, describe, describe and alter its configs.
+const GROUP_OPERATIONS: i32 = operations(&[3, 6, 8, 10, 11]);
 /// All operations on the cluster.
 const CLUSTER_OPERATIONS: i32 = operations(&[5, 7, 8, 9, 10, 11, 12]);
 /// "Not asked for."

@@ -9,6 +9,7 @@ use super::Answer;
 use super::groups::code;
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
+use crate::fault::Part;
 use crate::state::State;
 use crate::state::groups::{Claim, Commit, NewOffset};
 use crate::time::{self, Time};
@@ -24,6 +25,8 @@ use crate::wire::generated::offset_commit_response::{
 const TOPIC_IDS_FROM: i16 = 10;
 /// The first version whose clients know that a group may not exist.
 const GROUP_ID_NOT_FOUND_FROM: i16 = 9;
+/// The first version that may come from members of the consumer protocol.
+const MEMBER_EPOCHS_FROM: i16 = 9;
 /// "The broker's retention."
 const DEFAULT_RETENTION: i64 = -1;
 
@@ -34,8 +37,8 @@ pub(super) fn offset_commit(state: &mut State, now: Time, from: &Caller, mut req
         known.extend(only_known(state, topic, &mut rows));
     }
     if !known.is_empty() {
-        match begin(state, now, from, &request) {
-            Ok(mut commit) => commit_all(&mut commit, known, &mut rows),
+        match begin(state, now, from, &request).and_then(|commit| check_all(commit, &known)) {
+            Ok(mut commit) => commit_all(from, &mut commit, known, &mut rows),
             Err(reject) => refuse_all(&reject, known, &mut rows),
         }
     }
@@ -75,6 +78,7 @@ fn begin<'a>(
     request: &OffsetCommitRequest,
 ) -> Result<Commit<'a>, Reject> {
     // Unlike the other requests of groups, this one may have an empty group id.
+    from.check_fault(Part::Whole)?;
     state.check_coordinator(from.node, &request.group_id)?;
     let claim = Claim {
         member_id: &request.member_id,
@@ -84,10 +88,24 @@ fn begin<'a>(
     let retention = Some(request.retention_time_ms).filter(|ms| *ms != DEFAULT_RETENTION).map(time::millis);
     let if_unknown =
         if from.version >= GROUP_ID_NOT_FOUND_FROM { ErrorCode::GroupIdNotFound } else { ErrorCode::IllegalGeneration };
+    if from.version < MEMBER_EPOCHS_FROM && state.groups.speaks_consumer_protocol(&request.group_id, &request.member_id)
+    {
+        return Err(ErrorCode::UnsupportedVersion.into());
+    }
     state.groups.begin_commit(now, &request.group_id, &claim, retention, if_unknown)
 }
 
-fn commit_all(commit: &mut Commit<'_>, topics: Vec<OffsetCommitRequestTopic>, rows: &mut Rows) {
+/// A member that is behind may commit only what it still holds; one partition it does not hold fails all.
+fn check_all<'a>(commit: Commit<'a>, topics: &[OffsetCommitRequestTopic]) -> Result<Commit<'a>, Reject> {
+    for topic in topics {
+        for partition in &topic.partitions {
+            commit.check(topic.topic_id, partition.partition_index)?;
+        }
+    }
+    Ok(commit)
+}
+
+fn commit_all(from: &Caller, commit: &mut Commit<'_>, topics: Vec<OffsetCommitRequestTopic>, rows: &mut Rows) {
     for topic in topics {
         let committed = topic.partitions.iter().map(|partition| {
             let new = NewOffset {
@@ -95,7 +113,9 @@ fn commit_all(commit: &mut Commit<'_>, topics: Vec<OffsetCommitRequestTopic>, ro
                 leader_epoch: partition.committed_leader_epoch,
                 metadata: partition.committed_metadata.as_deref(),
             };
-            let committed = commit.put(&topic.name, topic.topic_id, partition.partition_index, new);
+            let committed = from
+                .check_fault(Part::Partition(&topic.name, partition.partition_index))
+                .and_then(|()| commit.put(&topic.name, topic.topic_id, partition.partition_index, new));
             (partition.partition_index, code(committed))
         });
         rows.add(&topic, committed);

@@ -8,6 +8,7 @@ use super::Answer;
 use super::groups::{code, coordinated};
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
+use crate::fault::Part;
 use crate::state::State;
 use crate::state::groups::OffsetDelete;
 use crate::time::Time;
@@ -27,7 +28,11 @@ pub(super) fn offset_delete(state: &mut State, _: Time, from: &Caller, request: 
     match begin(state, from, &request.group_id) {
         Ok(mut deletion) => {
             for (topic, indexes) in known {
-                rows.add(&topic, indexes.into_iter().map(|index| (index, code(deletion.remove(&topic, index)))));
+                let deleted = indexes.into_iter().map(|index| {
+                    let refused = from.check_fault(Part::Partition(&topic, index));
+                    (index, code(refused.and_then(|()| deletion.remove(&topic, index))))
+                });
+                rows.add(&topic, deleted);
             }
             Answer::now(OffsetDeleteResponse { topics: rows.0, ..Default::default() })
         }

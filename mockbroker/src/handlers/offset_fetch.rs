@@ -1,8 +1,9 @@
 //! OffsetFetch (9), versions 1–10.
 //!
 //! Does: committed offsets of named partitions or of all; −1 where there is none, also for a group never seen; several
-//! groups at once from version 8 on (KIP-709); topics by id from version 10 on (KIP-848).
-//! Leaves out: offsets of open transactions, so `require_stable` has nothing to hold back.
+//! groups at once from version 8 on (KIP-709); topics by id from version 10 on (KIP-848); holds back offsets which an
+//! open transaction is about to change, from whoever requires stable ones (KIP-447).
+//! Leaves out: nothing.
 //! Differs from Apache Kafka: none known.
 
 use super::Answer;
@@ -30,10 +31,11 @@ const NO_OFFSET: i64 = -1;
 
 pub(super) fn offset_fetch(state: &mut State, _: Time, from: &Caller, request: OffsetFetchRequest) -> Answer {
     if from.version >= SEVERAL_FROM {
-        let groups = request.groups.into_iter().map(|group| one_group(state, from, group));
+        let groups = request.groups.into_iter().map(|group| one_group(state, from, group, request.require_stable));
         return Answer::now(OffsetFetchResponse { groups: groups.collect(), ..Default::default() });
     }
-    let one = one_group(state, from, only_group(request));
+    let require_stable = request.require_stable;
+    let one = one_group(state, from, only_group(request), require_stable);
     Answer::now(OffsetFetchResponse {
         topics: one.topics.into_iter().map(before_several).collect(),
         error_code: one.error_code,
@@ -66,9 +68,17 @@ fn before_several(topic: OffsetFetchResponseTopics) -> OffsetFetchResponseTopic 
     OffsetFetchResponseTopic { name: topic.name, partitions: partitions.collect() }
 }
 
-fn one_group(state: &State, from: &Caller, group: OffsetFetchRequestGroup) -> OffsetFetchResponseGroup {
+fn one_group(
+    state: &State,
+    from: &Caller,
+    group: OffsetFetchRequestGroup,
+    require_stable: bool,
+) -> OffsetFetchResponseGroup {
     // Unlike most requests of groups, this one may have an empty group id.
-    let topics = match (state.check_coordinator(from.node, &group.group_id), group.topics) {
+    let admitted = state.check_coordinator(from.node, &group.group_id).and_then(|()| {
+        state.groups.check_offset_fetch(&group.group_id, group.member_id.as_deref(), group.member_epoch)
+    });
+    let mut topics = match (admitted, group.topics) {
         (Ok(()), None) => all_topics(state, from, &group.group_id),
         (Ok(()), Some(topics)) => named_topics(state, from, &group.group_id, topics),
         (Err(reject), Some(topics)) if from.version < GROUP_ERROR_FROM => {
@@ -79,7 +89,22 @@ fn one_group(state: &State, from: &Caller, group: OffsetFetchRequestGroup) -> Of
             return OffsetFetchResponseGroup { group_id: group.group_id, error_code, ..Default::default() };
         }
     };
+    if require_stable {
+        hold_back(state, &group.group_id, &mut topics);
+    }
     OffsetFetchResponseGroup { group_id: group.group_id, topics, error_code: 0 }
+}
+
+/// Puts an error in the place of every offset that an open transaction is about to change.
+fn hold_back(state: &State, group: &str, topics: &mut [OffsetFetchResponseTopics]) {
+    for topic in topics {
+        for partition in &mut topic.partitions {
+            if partition.error_code == 0 && state.groups.is_unstable(group, &topic.name, partition.partition_index) {
+                let error_code = ErrorCode::UnstableOffsetCommit.code();
+                *partition = OffsetFetchResponsePartitions { error_code, ..row(partition.partition_index, None) };
+            }
+        }
+    }
 }
 
 /// Everything the group has committed, except, where topics are named by id, for topics that are gone.

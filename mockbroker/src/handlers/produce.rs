@@ -1,18 +1,23 @@
 //! Produce (0), versions 3–13.
 //!
 //! Does: appends at once; checks leader, size, checksum, header, every record, timestamps, in-sync replicas, producer
-//! epoch and sequence; recompresses and stamps where the topic's config demands it; `acks` 0, 1 and −1.
-//! Leaves out: transactions; `timeout_ms` (nothing to wait for: followers copy at once).
+//! epoch and sequence; recompresses and stamps where the topic's config demands it; `acks` 0, 1 and −1, which waits for
+//! the high watermark, `timeout_ms` at most; verifies with the coordinator that a partition is part of the transaction,
+//! or from version 12 on adds it (KIP-890).
+//! Leaves out: nothing.
 //! Differs from Apache Kafka: none known.
 
+use super::taking_part::take_part;
 use super::{Answer, message, named_topic, rack};
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
+use crate::fault::Part;
 use crate::state::State;
 use crate::state::configs::{Compression, TopicSettings};
+use crate::state::nodes::NodeId;
 use crate::state::producers::Admission;
 use crate::state::topics;
-use crate::time::Time;
+use crate::time::{Time, millis};
 use crate::wire::batch::{self, BatchBuilder, BatchError, BatchHeader, TimestampType};
 use crate::wire::compression::Codec;
 use crate::wire::generated::produce_request::{PartitionProduceData, ProduceRequest, TopicProduceData};
@@ -20,7 +25,7 @@ use crate::wire::generated::produce_response::{
     BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, ProduceResponse,
     TopicProduceResponse,
 };
-use crate::wire::{Records, Str};
+use crate::wire::{Records, Response, Str};
 use bytes::{Bytes, BytesMut};
 use indexmap::IndexMap;
 use std::collections::BTreeSet;
@@ -34,9 +39,11 @@ const ZSTD_FROM: i16 = 7;
 const KEPT_BYTES_MIN: usize = 64 * 1024;
 
 pub(super) fn produce(state: &mut State, now: Time, from: &Caller, request: ProduceRequest) -> Answer {
-    let forbidden = transactional_records_need_an_id(&request);
+    let admitted = transactional_records_need_an_id(&request)
+        .map_err(Refusal::from)
+        .and_then(|()| take_part(state, now, from, &request));
     let mut refusals = Vec::new();
-    let mut leaders = BTreeSet::new();
+    let mut waiting_for = Vec::new();
     let mut responses = Vec::with_capacity(request.topic_data.len());
     let alone = matches!(&request.topic_data[..], [topic] if topic.partition_data.len() == 1);
     for topic in request.topic_data {
@@ -52,15 +59,28 @@ pub(super) fn produce(state: &mut State, now: Time, from: &Caller, request: Prod
             let appended = name
                 .clone()
                 .map_err(Refusal::from)
-                .and_then(|name| forbidden.clone().map(|()| name).map_err(Refusal::from))
+                .and_then(|name| match &admitted {
+                    Ok(outside) => outside.check(&name, index).map(|()| name),
+                    Err(refusal) => Err(refusal.clone()),
+                })
                 .and_then(|name| append_one(state, now, from, request.acks, &name, partition, alone));
             rows.push(match appended {
-                Ok(appended) => accepted(index, appended),
+                Ok(appended) => {
+                    if request.acks == -1
+                        && let Ok(name) = &name
+                    {
+                        let (topic, required) = (name.clone(), appended.end_offset);
+                        let leader_epoch = appended.leader_epoch;
+                        let row = (responses.len(), rows.len());
+                        waiting_for.push(Unacknowledged { row, topic, index, required, leader_epoch });
+                    }
+                    accepted(index, appended)
+                }
                 Err(refusal) => {
                     refusals.push(refusal.reject.clone());
                     let row = refused(index, refusal);
                     match &name {
-                        Ok(name) if from.version >= 10 => with_leader(state, name, row, &mut leaders),
+                        Ok(name) if from.version >= 10 => with_leader(state, name, row),
                         _ => row,
                     }
                 }
@@ -70,20 +90,101 @@ pub(super) fn produce(state: &mut State, now: Time, from: &Caller, request: Prod
     }
     if request.acks == 0 {
         // A client that wants no answers learns of a failure only by losing its connection.
-        return match refusals.first() {
+        return match refusals.iter().find(|reject| reject.code != ErrorCode::None) {
             None => Answer::Nothing,
             Some(reject) => {
                 Answer::Close(format!("produce with acks=0 from client '{}' failed: {reject}", from.client_id))
             }
         };
     }
-    let node_endpoints = leaders.into_iter().filter_map(|id| state.nodes.get(id)).map(|node| NodeEndpoint {
+    let response = ProduceResponse { responses, ..Default::default() };
+    let mut waiting = WaitingProduce { node: from.node, version: from.version, response, waiting_for };
+    if let Some(response) = resume(state, &mut waiting, request.timeout_ms <= 0) {
+        return Answer::Now(Box::new(response));
+    }
+    Answer::Park {
+        deadline: Some(now + millis(request.timeout_ms)),
+        partitions: waiting.waiting_for.iter().map(|one| (one.topic.clone(), one.index)).collect(),
+        waiting: super::Waiting::Produce(waiting),
+    }
+}
+
+/// A produce with `acks=-1` that waits for replicas (`DelayedProduce`).
+#[derive(Debug)]
+pub(crate) struct WaitingProduce {
+    node: NodeId,
+    version: i16,
+    /// The answer as it is if all goes well.
+    response: ProduceResponse,
+    waiting_for: Vec<Unacknowledged>,
+}
+
+/// A batch that not all in-sync replicas have.
+#[derive(Debug)]
+struct Unacknowledged {
+    /// Which topic and which partition of the response.
+    row: (usize, usize),
+    topic: String,
+    index: i32,
+    /// Where the high watermark must be.
+    required: i64,
+    leader_epoch: i32,
+}
+
+/// The response, once every batch is copied or cannot be, or the time is up. A batch whose fate is known keeps it.
+pub(crate) fn resume(state: &State, produce: &mut WaitingProduce, time_is_up: bool) -> Option<Response> {
+    let mut waiting_for = std::mem::take(&mut produce.waiting_for);
+    waiting_for.retain(|one| {
+        let fate = match acknowledged(state, produce.node, one) {
+            Ok(true) => return false,
+            Ok(false) if !time_is_up => return true,
+            Ok(false) => ErrorCode::RequestTimedOut,
+            Err(code) => code,
+        };
+        debug!(topic = one.topic, partition = one.index, fate = fate.name(), "a batch is stored but not acknowledged");
+        let row = &mut produce.response.responses[one.row.0].partition_responses[one.row.1];
+        *row = PartitionProduceResponse { error_code: fate.code(), ..std::mem::take(row) };
+        if produce.version >= 10 {
+            *row = with_leader(state, &one.topic, std::mem::take(row));
+        }
+        false
+    });
+    produce.waiting_for = waiting_for;
+    if !produce.waiting_for.is_empty() {
+        return None;
+    }
+    let mut response = std::mem::take(&mut produce.response);
+    response.node_endpoints = leaders_named(state, &response);
+    Some(response.into())
+}
+
+/// Whether every in-sync replica has the batch (`Partition.checkEnoughReplicasReachOffset`).
+fn acknowledged(state: &State, node: NodeId, one: &Unacknowledged) -> Result<bool, ErrorCode> {
+    let topic = state.topics.get(&one.topic).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let partition = topic.partition(one.index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    if partition.leader != Some(node) || partition.leader_epoch != one.leader_epoch {
+        return Err(ErrorCode::NotLeaderOrFollower);
+    }
+    if partition.log.high_watermark() < one.required {
+        return Ok(false);
+    }
+    let min_isr = state.configs.topic_settings_at(&one.topic, node.0).min_insync_replicas;
+    if partition.isr.len() < partition.min_isr(min_isr) {
+        return Err(ErrorCode::NotEnoughReplicasAfterAppend);
+    }
+    Ok(true)
+}
+
+fn leaders_named(state: &State, response: &ProduceResponse) -> Vec<NodeEndpoint> {
+    let rows = response.responses.iter().flat_map(|topic| &topic.partition_responses);
+    let leaders: BTreeSet<_> = rows.map(|row| NodeId(row.current_leader.leader_id)).collect();
+    let nodes = leaders.into_iter().filter_map(|id| state.nodes.get(id)).map(|node| NodeEndpoint {
         node_id: node.id.0,
         host: Str::from(node.host.as_str()),
         port: i32::from(node.port),
         rack: rack(node),
     });
-    Answer::now(ProduceResponse { responses, node_endpoints: node_endpoints.collect(), ..Default::default() })
+    nodes.collect()
 }
 
 /// A batch that belongs to a transaction, from a producer without a transactional id, forbids the whole request.
@@ -96,7 +197,7 @@ fn transactional_records_need_an_id(request: &ProduceRequest) -> Result<(), Reje
     }
     match request.transactional_id {
         None => Err(ErrorCode::TransactionalIdAuthorizationFailed.into()),
-        Some(_) => Err(Reject::new(ErrorCode::InvalidTxnState, "transactions are not served yet")),
+        Some(_) => Ok(()),
     }
 }
 
@@ -105,15 +206,27 @@ struct Appended {
     base_offset: i64,
     log_append_time_ms: i64,
     log_start_offset: i64,
+    /// One past its last record.
+    end_offset: i64,
+    leader_epoch: i32,
 }
 
 /// What a client is told of a refused one.
-struct Refusal {
+#[derive(Clone)]
+pub(super) struct Refusal {
     reject: Reject,
     log_start_offset: i64,
     records: Vec<(i32, &'static str)>,
-    /// Whether the client is told in words: Kafka does for single records and for bytes that are no batch.
+    /// Whether the client is told in words: Kafka does for single records, for bytes that are no batch, and where a
+    /// coordinator's answer is put in other words.
     explained: bool,
+}
+
+impl Refusal {
+    /// A refusal whose words the client is told.
+    pub(super) fn explained(reject: Reject) -> Self {
+        Self { explained: true, ..reject.into() }
+    }
 }
 
 impl From<Reject> for Refusal {
@@ -137,6 +250,7 @@ fn append_one(
     data: PartitionProduceData,
     alone: bool,
 ) -> Result<Appended, Refusal> {
+    from.check_fault(Part::Partition(topic, data.index))?;
     let bytes = one_batch(from.version, data.records.unwrap_or_default()).map_err(|reject| {
         let explained = reject.code == ErrorCode::CorruptMessage;
         Refusal { explained, ..reject.into() }
@@ -148,9 +262,10 @@ fn append_one(
         let message = format!("'{topic}' belongs to Kafka itself; clients cannot write to it");
         return Err(Reject::new(ErrorCode::InvalidTopicException, message).into());
     }
-    let settings = state.topics.get(topic).map(|topic| topic.settings).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let wall_clock_ms = state.wall_clock_ms(now);
+    let settings = state.configs.topic_settings_at(topic, from.node.0);
     let partition = state.topics.led_by(from.node, topic, data.index)?;
-    if acks == -1 && partition.isr.len() < (settings.min_insync_replicas as usize).min(partition.replicas.len()) {
+    if acks == -1 && partition.isr.len() < partition.min_isr(settings.min_insync_replicas) {
         let message = format!(
             "{} of {} replicas are in sync, and min.insync.replicas is {}",
             partition.isr.len(),
@@ -167,26 +282,39 @@ fn append_one(
     })?;
     let checked =
         check_records(now, &header, bytes, &settings).map_err(|refusal| Refusal { log_start_offset, ..refusal })?;
-    let admission =
-        partition.producers.admit(&header).map_err(|reject| Refusal { log_start_offset, ..reject.into() })?;
+    let open_since = partition.log.transactions().open_since(header.producer_id);
+    let admission = partition
+        .producers
+        .admit(&header, open_since)
+        .map_err(|reject| Refusal { log_start_offset, ..reject.into() })?;
     if let Admission::Duplicate(stored) = admission {
         return Ok(Appended {
             base_offset: stored.base_offset,
             log_append_time_ms: stored.timestamp,
             log_start_offset,
+            end_offset: stored.last_offset + 1,
+            leader_epoch: partition.leader_epoch,
         });
     }
-    let append_time = (settings.timestamp_type == TimestampType::LogAppendTime).then(|| now.as_millis());
-    let stored = partition.log.append(writable(checked, alone), partition.leader_epoch, append_time).clone();
-    partition.producers.remember(&stored, now);
-    let end_offset = partition.log.end_offset();
-    partition.log.advance_high_watermark(end_offset);
-    state.partition_changed(topic, data.index);
-    Ok(Appended { base_offset: stored.base_offset, log_append_time_ms: append_time.unwrap_or(-1), log_start_offset })
+    let append_time = (settings.timestamp_type == TimestampType::LogAppendTime).then_some(wall_clock_ms);
+    let (end_before, leader_epoch) = (partition.log.end_offset(), partition.leader_epoch);
+    let stored = partition.log.append(writable(checked, alone), leader_epoch, append_time).clone();
+    partition.producers.remember(&stored);
+    if stored.has_producer_id() {
+        state.expect_producer_cleanup(now);
+    }
+    state.appended(now, topic, data.index, end_before);
+    Ok(Appended {
+        base_offset: stored.base_offset,
+        log_append_time_ms: append_time.unwrap_or(-1),
+        log_start_offset,
+        end_offset: stored.last_offset() + 1,
+        leader_epoch,
+    })
 }
 
 /// The one batch a partition may carry since version 3 (`ProduceRequest.validateRecords`).
-fn one_batch(version: i16, records: Records) -> Result<Bytes, Reject> {
+pub(super) fn one_batch(version: i16, records: Records) -> Result<Bytes, Reject> {
     let invalid = |what: &'static str| Err(Reject::new(ErrorCode::InvalidRecord, what));
     let bytes = records.to_bytes();
     let size = match whole_batch(&bytes)? {
@@ -357,12 +485,7 @@ fn refused(index: i32, refusal: Refusal) -> PartitionProduceResponse {
 }
 
 /// Tells a client that asked the wrong broker whom to ask (KIP-951).
-fn with_leader(
-    state: &State,
-    topic: &str,
-    mut row: PartitionProduceResponse,
-    leaders: &mut BTreeSet<crate::state::nodes::NodeId>,
-) -> PartitionProduceResponse {
+fn with_leader(state: &State, topic: &str, mut row: PartitionProduceResponse) -> PartitionProduceResponse {
     if row.error_code == ErrorCode::NotLeaderOrFollower.code()
         && let Ok(partition) = state.topics.partition(topic, row.index)
     {
@@ -370,7 +493,6 @@ fn with_leader(
             leader_id: partition.leader.map_or(-1, |node| node.0),
             leader_epoch: partition.leader_epoch,
         };
-        leaders.extend(partition.leader);
     }
     row
 }

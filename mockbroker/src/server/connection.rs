@@ -2,6 +2,7 @@
 
 use super::shared::{Delivery, Shared};
 use crate::error::Violation;
+use crate::output::Frame;
 use crate::session::{Incoming, Session};
 use crate::state::nodes::NodeId;
 use crate::wire::Response;
@@ -75,8 +76,8 @@ impl Conversation<'_> {
     async fn turn(&mut self, handle: &impl Fn(Incoming)) -> Result<(), Ended> {
         while let Some(request) = self.session.next_request()? {
             handle(request);
-            let response = self.answer().await?;
-            let chunks = self.session.answer(response.as_deref())?;
+            let (response, frame) = self.answer().await?;
+            let chunks = self.session.answer(response.as_deref(), frame)?;
             if !chunks.is_empty() {
                 self.writer.write_all_buf(&mut Chunks::from(chunks)).await?;
             }
@@ -89,13 +90,13 @@ impl Conversation<'_> {
     }
 
     /// Waits for the answer to the request in hand, and notices when the client goes away meanwhile.
-    async fn answer(&mut self) -> Result<Option<Box<Response>>, Ended> {
+    async fn answer(&mut self) -> Result<(Option<Box<Response>>, Frame), Ended> {
         loop {
             let wants_bytes = self.session.wants_bytes();
             tokio::select! {
                 biased;
                 delivery = self.mailbox.recv() => match delivery {
-                    Some(Delivery::Answer(response)) => return Ok(response),
+                    Some(Delivery::Answer(response, frame)) => return Ok((response, frame)),
                     other => return Err(closed(other)),
                 },
                 read = read(&mut self.reader, &mut self.session), if wants_bytes => at_least_one(read)?,
@@ -111,7 +112,7 @@ async fn read(reader: &mut ReadHalf<'_>, session: &mut Session) -> io::Result<us
 fn closed(delivery: Option<Delivery>) -> Ended {
     match delivery {
         Some(Delivery::Close(reason)) => Ended::Closed(reason),
-        Some(Delivery::Answer(_)) => Ended::Hostile(Violation::new("an answer came without a request")),
+        Some(Delivery::Answer(..)) => Ended::Hostile(Violation::new("an answer came without a request")),
         None => Ended::Closed("the cluster forgot this connection".into()),
     }
 }

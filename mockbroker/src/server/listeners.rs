@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use tokio::net::TcpListener;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tracing::{debug, error};
@@ -17,7 +18,30 @@ use tracing::{debug, error};
 pub(super) struct Listeners {
     handle: Handle,
     shared: Arc<Shared>,
-    of: BTreeMap<NodeId, (SocketAddr, Option<AbortHandle>)>,
+    of: BTreeMap<NodeId, Listening>,
+}
+
+/// A broker's port.
+#[derive(Debug)]
+struct Listening {
+    address: SocketAddr,
+    now: Now,
+}
+
+#[derive(Debug)]
+enum Now {
+    /// Connections are accepted by this task; the channel closes when its socket has.
+    Accepting { task: AbortHandle, closed: Receiver<()> },
+    /// Connections are refused. A socket that does not listen keeps the port from being given to somebody else; without
+    /// one, as good as that is, the port is free to take.
+    Refusing { _kept: Option<TcpSocket> },
+}
+
+/// A listening socket that tells when it is closed.
+struct Socket {
+    listener: TcpListener,
+    // Dropped after the listener.
+    _open: Sender<()>,
 }
 
 impl Listeners {
@@ -30,24 +54,29 @@ impl Listeners {
         let address = socket.local_addr()?;
         socket.set_nonblocking(true)?;
         let _in_runtime = self.handle.enter();
-        let task = self.handle.spawn(accept(node, TcpListener::from_std(socket)?, Arc::clone(&self.shared)));
-        self.of.insert(node, (address, Some(task.abort_handle())));
+        let (open, closed) = channel();
+        let socket = Socket { listener: TcpListener::from_std(socket)?, _open: open };
+        let task = self.handle.spawn(accept(node, socket, Arc::clone(&self.shared))).abort_handle();
+        self.of.insert(node, Listening { address, now: Now::Accepting { task, closed } });
         Ok(())
     }
 
-    /// Refuses connections to a broker from now on.
+    /// Refuses connections to a broker from now on. The socket is closed when this returns, so that no client is accepted
+    /// by a broker that is down, and the broker can listen on its port again at once.
     pub(super) fn close(&mut self, node: NodeId) {
-        if let Some((_, task)) = self.of.get_mut(&node)
-            && let Some(task) = task.take()
-        {
+        let Some(listening) = self.of.get_mut(&node) else { return };
+        if let Now::Accepting { task, closed } = &listening.now {
             task.abort();
+            let _ = closed.recv(); // nothing is ever sent: it ends when the socket is gone
+            listening.now = Now::Refusing { _kept: keep(listening.address).ok() };
         }
     }
 
     /// Accepts connections to a broker again, where it listened before.
     pub(super) fn reopen(&mut self, node: NodeId) {
-        let Some((address, _)) = self.of.get(&node) else { return };
-        let address = *address;
+        let Some(listening) = self.of.get_mut(&node) else { return };
+        let address = listening.address;
+        listening.now = Now::Refusing { _kept: None };
         let adopted = std::net::TcpListener::bind(address).and_then(|socket| self.adopt(node, socket));
         if let Err(reason) = adopted {
             error!(%node, %address, %reason, "the restarted broker cannot listen where it did; another program took its port");
@@ -55,9 +84,17 @@ impl Listeners {
     }
 }
 
-async fn accept(node: NodeId, listener: TcpListener, shared: Arc<Shared>) {
+/// Takes a port without listening on it.
+fn keep(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
+}
+
+async fn accept(node: NodeId, socket: Socket, shared: Arc<Shared>) {
     loop {
-        match listener.accept().await {
+        match socket.listener.accept().await {
             Ok((stream, peer)) => {
                 tokio::spawn(connection::serve(node, stream, peer, Arc::clone(&shared)));
             }

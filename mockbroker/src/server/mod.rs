@@ -9,16 +9,17 @@ mod connection;
 mod listeners;
 mod shared;
 
+pub(crate) use shared::{Clock, Delivery, Shared, Watcher};
+
 use crate::config::{ClusterConfig, ConfigError};
 use crate::control::{Command, CommandError};
 use crate::output::Output;
 use crate::state::nodes::NodeId;
 use crate::view::View;
 use listeners::Listeners;
-use shared::Shared;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use tokio::sync::oneshot;
 
@@ -111,7 +112,7 @@ impl Server {
             bound.push((node.id, local, socket));
         }
         let advertised = cluster.nodes.iter().map(|node| (node.id, format!("{}:{}", node.host, node.port))).collect();
-        let shared = Arc::new(Shared::new(&cluster)?);
+        let shared = Arc::new(Shared::new(&cluster, Clock::wall())?);
         let runtime = runtime(threads).map_err(StartError::Thread)?;
         let mut listeners = Listeners::new(runtime.handle().clone(), Arc::clone(&shared));
         for (node, address, socket) in bound {
@@ -149,25 +150,38 @@ impl Server {
     /// # Errors
     /// The command is impossible; nothing has changed.
     pub fn control(&self, command: Command) -> Result<(), CommandError> {
-        for output in self.shared.control(command)? {
-            let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
-            match output {
-                Output::StopListening(node) => listeners.close(node),
-                Output::Listen(node) => listeners.reopen(node),
-                Output::Reply { .. } | Output::Close { .. } => unreachable!("the shared state delivers these itself"),
-            }
-        }
+        // Taken first, so that of two commands given at once the sockets follow the one that came last.
+        let mut listeners = self.listeners();
+        listen_as_told(&mut listeners, self.shared.control(command)?);
         Ok(())
+    }
+
+    /// Empties the cluster; see [`Cluster::reset`](crate::cluster::Cluster::reset).
+    ///
+    /// # Errors
+    /// As when it was started.
+    pub fn reset(&self) -> Result<(), ConfigError> {
+        let mut listeners = self.listeners();
+        listen_as_told(&mut listeners, self.shared.reset()?);
+        Ok(())
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    fn listeners(&self) -> MutexGuard<'_, Listeners> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the cluster looks like now.
     pub fn view(&self) -> View {
-        self.shared.view()
+        self.shared.with(|cluster| cluster.view())
     }
 
     /// A partition's batches as they are stored; `None` when there is no such partition.
     pub fn stored_batches(&self, topic: &str, partition: i32) -> Option<Vec<bytes::Bytes>> {
-        self.shared.stored_batches(topic, partition)
+        self.shared.with(|cluster| cluster.stored_batches(topic, partition))
     }
 }
 
@@ -177,6 +191,16 @@ impl Drop for Server {
         if let Some(thread) = self.thread.take() {
             // The thread only ever waits for the sender just dropped, so this takes microseconds.
             let _ = thread.join();
+        }
+    }
+}
+
+fn listen_as_told(listeners: &mut Listeners, outputs: Vec<Output>) {
+    for output in outputs {
+        match output {
+            Output::StopListening(node) => listeners.close(node),
+            Output::Listen(node) => listeners.reopen(node),
+            Output::Reply { .. } | Output::Close { .. } => unreachable!("the shared state delivers these itself"),
         }
     }
 }

@@ -149,6 +149,11 @@ impl FetchSessions {
         changed
     }
 
+    /// The partitions of a session; none when there is no such session.
+    pub fn partitions(&self, node: NodeId, session_id: i32) -> impl Iterator<Item = &FetchKey> {
+        self.sessions.get(&(node, session_id)).into_iter().flat_map(|session| session.partitions.keys())
+    }
+
     /// Forgets a broker's sessions, as its restart does.
     pub fn forget_node(&mut self, node: NodeId) {
         self.sessions.retain(|(owner, _), _| *owner != node);

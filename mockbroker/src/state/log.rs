@@ -3,9 +3,13 @@
 //! Batches are kept as they came, each with the number of bytes before it, so that "how many bytes could this
 //! fetch read" costs two binary searches and a fetch shares the stored bytes instead of copying them.
 
+use super::transaction_index::TransactionIndex;
 use crate::wire::batch::{self, BatchHeader, TimestampType};
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
+
+/// The default of `index.interval.bytes`.
+const INDEX_INTERVAL_BYTES: usize = 4_096;
 
 /// A partition's batches and the offsets that matter.
 #[derive(Debug, Clone, Default)]
@@ -16,6 +20,9 @@ pub struct Log {
     high_watermark: i64,
     end_position: u64,
     epochs: LeaderEpochs,
+    transactions: TransactionIndex,
+    /// Bytes since the last batch with an entry in the index.
+    unindexed_bytes: usize,
 }
 
 /// One batch at rest.
@@ -27,6 +34,8 @@ pub struct StoredBatch {
     pub bytes: Bytes,
     /// Bytes of all batches ever appended before this one.
     position: u64,
+    /// Whether Kafka's sparse index would have an entry for it.
+    indexed: bool,
 }
 
 /// What a read found.
@@ -67,7 +76,21 @@ impl Log {
 
     /// One past the last record that no open transaction precedes.
     pub fn last_stable_offset(&self) -> i64 {
-        self.high_watermark
+        self.last_stable_offset_at(self.high_watermark)
+    }
+
+    /// The same for a replica that knows of another high watermark.
+    pub fn last_stable_offset_at(&self, high_watermark: i64) -> i64 {
+        match self.transactions.first_unstable_offset(high_watermark) {
+            None => high_watermark,
+            // The first record of an open transaction may have been deleted.
+            Some(unstable) => unstable.max(self.start_offset).min(high_watermark),
+        }
+    }
+
+    /// The transactions that have records here.
+    pub fn transactions(&self) -> &TransactionIndex {
+        &self.transactions
     }
 
     /// Bytes at rest.
@@ -101,9 +124,7 @@ impl Log {
         let header = BatchHeader::parse(&stored).expect("only checked batches are appended");
         self.epochs.begin(leader_epoch, header.base_offset);
         self.end_offset = header.last_offset() + 1;
-        let position = self.end_position;
-        self.end_position += stored.len() as u64;
-        self.batches.push_back(StoredBatch { header, bytes: stored.freeze(), position });
+        self.push(StoredBatch { header, bytes: stored.freeze(), position: 0, indexed: false });
         &self.batches.back().expect("just pushed").header
     }
 
@@ -152,9 +173,9 @@ impl Log {
             .find_map(|stored| stored.find(self.start_offset, |record_timestamp| record_timestamp >= timestamp))
     }
 
-    /// The first record with the largest timestamp.
+    /// The first record with the largest timestamp; Kafka counts markers of transactions too.
     pub fn find_max_timestamp(&self) -> Option<TimestampedOffset> {
-        let stored = self.batches.iter().filter(|stored| !stored.header.is_control()).reduce(|best, stored| {
+        let stored = self.batches.iter().reduce(|best, stored| {
             if stored.header.max_timestamp > best.header.max_timestamp { stored } else { best }
         })?;
         stored.find(i64::MIN, |timestamp| timestamp == stored.header.max_timestamp)
@@ -170,7 +191,73 @@ impl Log {
             self.batches.pop_front();
         }
         self.epochs.trim(self.start_offset);
+        self.transactions.trim(self.start_offset);
         self.high_watermark = self.high_watermark.max(self.start_offset);
+    }
+
+    /// Sets the high watermark where another replica's log takes over, whose leader may have told it less.
+    pub fn reset_high_watermark(&mut self, to: i64) {
+        self.high_watermark = to.clamp(self.start_offset, self.end_offset);
+    }
+
+    /// Cuts off every batch from `offset` on and returns them, oldest first (`UnifiedLog.truncateTo`). `offset` lies
+    /// between batches.
+    pub fn split_off(&mut self, offset: i64) -> Vec<StoredBatch> {
+        if offset >= self.end_offset {
+            return Vec::new();
+        }
+        let cut = self.batches.partition_point(|stored| stored.header.base_offset < offset);
+        self.end_position = self.position_at(cut);
+        let tail = self.batches.split_off(cut).into();
+        self.end_offset = offset;
+        self.start_offset = self.start_offset.min(offset);
+        self.high_watermark = self.high_watermark.min(offset);
+        self.epochs.truncate(offset);
+        self.transactions.truncate(offset, self.batches.iter());
+        let since_entry = self.batches.iter().rposition(|stored| stored.indexed).unwrap_or(0);
+        self.unindexed_bytes = self.batches.range(since_entry..).map(|stored| stored.bytes.len()).sum();
+        tail
+    }
+
+    /// Appends batches that have been stored before, as a follower does with what it copies; `epochs` says where the
+    /// leaders that wrote them began.
+    pub fn append_stored(&mut self, batches: impl IntoIterator<Item = StoredBatch>, epochs: &LeaderEpochs) {
+        let from = self.end_offset;
+        for batch in batches {
+            self.end_offset = batch.header.last_offset() + 1;
+            self.push(batch);
+        }
+        self.epochs.extend(epochs, from);
+    }
+
+    /// The batch that begins at `offset`.
+    pub fn batch_at(&self, offset: i64) -> Option<&StoredBatch> {
+        self.batches.get(self.index_of(offset)).filter(|stored| stored.header.base_offset == offset)
+    }
+
+    /// The offset of the first entry of Kafka's sparse index that lies behind a read of `bytes` from `offset`
+    /// (`OffsetIndex.fetchUpperBoundOffset`). There is one entry in about `index.interval.bytes`, by default 4 KiB.
+    pub fn offset_indexed_after(&self, offset: i64, bytes: usize) -> Option<i64> {
+        let target = self.position_at(self.index_of(offset)) + bytes as u64;
+        let behind = self.batches.partition_point(|stored| stored.position < target);
+        let mut entries = self.batches.range(behind..).filter(|stored| stored.indexed);
+        let found = entries.next()?;
+        // Kafka's binary search does not see that the very first entry is the one it looks for.
+        let first = !self.batches.range(..behind).rev().any(|stored| stored.indexed);
+        let found = if first && found.position == target { entries.next()? } else { found };
+        Some(found.header.last_offset())
+    }
+
+    fn push(&mut self, batch: StoredBatch) {
+        let indexed = self.unindexed_bytes > INDEX_INTERVAL_BYTES;
+        if indexed {
+            self.unindexed_bytes = 0;
+        }
+        let stored = StoredBatch { position: self.end_position, indexed, ..batch };
+        self.unindexed_bytes += stored.bytes.len();
+        self.end_position += stored.bytes.len() as u64;
+        self.transactions.note(&stored);
+        self.batches.push_back(stored);
     }
 
     fn index_of(&self, offset: i64) -> usize {
@@ -249,6 +336,18 @@ impl LeaderEpochs {
         // An epoch that appended nothing leaves no trace.
         self.0.retain(|entry| entry.start_offset < start_offset);
         self.0.push(EpochStart { epoch, start_offset });
+    }
+
+    /// Forgets the epochs that began at `end_offset` or later (`LeaderEpochFileCache.truncateFromEnd`).
+    pub fn truncate(&mut self, end_offset: i64) {
+        self.0.retain(|entry| entry.start_offset < end_offset);
+    }
+
+    /// Takes over the epochs of `other` that began at `from` or later.
+    fn extend(&mut self, other: &Self, from: i64) {
+        for entry in other.0.iter().filter(|entry| entry.start_offset >= from) {
+            self.begin(entry.epoch, entry.start_offset);
+        }
     }
 
     fn trim(&mut self, start_offset: i64) {

@@ -2,12 +2,16 @@
 //! without knowing the protocol.
 
 pub mod configs;
+mod failover;
 pub mod fetch_sessions;
 pub mod groups;
 pub mod log;
 pub mod nodes;
 pub mod producers;
+pub mod replication;
 pub mod topics;
+pub mod transaction_index;
+pub mod transactions;
 
 use crate::config::{ClusterConfig, ConfigError, TopicConfig};
 use crate::error::{ErrorCode, Reject};
@@ -15,13 +19,15 @@ use crate::parked::PartitionName;
 use crate::time::{Time, millis};
 use crate::wire::Uuid;
 use configs::{BrokerSettings, Configs};
+use failover::Replication;
 use fetch_sessions::FetchSessions;
 use groups::Groups;
 use nodes::{Node, NodeId, Nodes};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use std::collections::{BTreeMap, BTreeSet};
-use topics::{OFFSETS_TOPIC, Topics};
+use topics::{OFFSETS_TOPIC, Partition, Topics};
+use transactions::{ProducerIds, Transactions};
 
 /// Everything a cluster knows.
 #[derive(Debug)]
@@ -36,11 +42,19 @@ pub struct State {
     pub configs: Configs,
     /// Consumer groups and their offsets.
     pub groups: Groups,
+    /// Transactional ids and their transactions.
+    pub transactions: Transactions,
     /// Incremental fetch sessions.
     pub fetch_sessions: FetchSessions,
     /// The cluster's only source of chance.
     pub rng: SmallRng,
-    next_producer_id: i64,
+    /// How far the brokers' wall clock, which stamps records, is off from the time they are told.
+    pub wall_clock_offset_ms: i64,
+    producer_ids: ProducerIds,
+    /// When to look for producers that wrote nothing for long; `None` while there are none.
+    next_producer_cleanup: Option<Time>,
+    /// Who vanished and when something is copied.
+    replication: Replication,
     changed: BTreeSet<PartitionName>,
 }
 
@@ -80,13 +94,17 @@ impl State {
             let rack = node.rack.iter().map(|rack| ("broker.rack".to_owned(), rack.clone()));
             configs.introduce(node.id.0, rack.collect())?;
         }
-        let groups = Groups::new(group_settings(configs.broker_settings()));
+        let groups = Groups::new(group_settings(&configs));
+        let transactions =
+            Transactions::new(transaction_settings(configs.broker_settings(), config.transaction_version));
         let nodes = config.nodes.iter().map(|node| Node {
             id: node.id,
             host: node.host.clone(),
             port: node.port,
             rack: node.rack.clone(),
             running: true,
+            fenced: false,
+            follower_delay: config.follower_delay,
         });
         let mut state = Self {
             cluster_id: random_uuid(&mut rng).to_string(),
@@ -94,9 +112,13 @@ impl State {
             topics: Topics::default(),
             configs,
             groups,
+            transactions,
             fetch_sessions: FetchSessions::default(),
             rng,
-            next_producer_id: 0,
+            wall_clock_offset_ms: 0,
+            producer_ids: ProducerIds::default(),
+            next_producer_cleanup: None,
+            replication: Replication::new(config),
             changed: BTreeSet::new(),
         };
         for topic in &config.topics {
@@ -125,6 +147,7 @@ impl State {
             self.configs.set_topic(&new.name, overrides);
             let settings = self.configs.topic_settings(&new.name);
             self.topics.create(&new.name, created.id, placement, settings, &self.nodes);
+            self.tell_groups_of_topic(&new.name);
         }
         Ok(created)
     }
@@ -172,23 +195,65 @@ impl State {
         };
         if !validate_only && let Some(topic) = self.topics.get_mut(name) {
             topic.partitions.extend(added.into_iter().map(|replicas| topics::Partition::new(replicas, &self.nodes)));
+            self.tell_groups_of_topic(name);
         }
         Ok(())
     }
 
+    /// A topic is new, or its partitions are more or live elsewhere: groups whose coordinator assigns take that in.
+    fn tell_groups_of_topic(&mut self, name: &str) {
+        let Some(topic) = self.topics.get(name) else { return };
+        let racks = |partition: &topics::Partition| {
+            let nodes = partition.replicas.iter().filter_map(|node| self.nodes.get(*node));
+            nodes.filter_map(|node| node.rack.clone()).collect()
+        };
+        let facts = groups::TopicFacts {
+            id: topic.id,
+            partitions: topic.partitions.len() as i32,
+            racks: topic.partitions.iter().map(racks).collect(),
+        };
+        self.groups.topic_changed(name, facts);
+    }
+
+    /// How the groups of the consumer protocol are timed (KIP-848).
+    pub fn consumer_pace(&self, group: &str) -> groups::Pace {
+        let settings = self.configs.group_settings(group);
+        groups::Pace {
+            session_timeout: millis(settings.consumer_session_timeout_ms),
+            heartbeat_interval_ms: settings.consumer_heartbeat_interval_ms,
+            assignment_interval: millis(settings.consumer_assignment_interval_ms),
+        }
+    }
+
+    /// How share groups are timed (KIP-932).
+    pub fn share_pace(&self, group: &str) -> groups::Pace {
+        let settings = self.configs.group_settings(group);
+        groups::Pace {
+            session_timeout: millis(settings.share_session_timeout_ms),
+            heartbeat_interval_ms: settings.share_heartbeat_interval_ms,
+            assignment_interval: millis(settings.share_assignment_interval_ms),
+        }
+    }
+
+    /// An id no one has had.
+    pub fn new_id(&mut self) -> Uuid {
+        random_uuid(&mut self.rng)
+    }
+
     /// Takes over topic configs that have changed.
-    pub fn configs_changed(&mut self) {
+    pub fn configs_changed(&mut self, now: Time) {
         for topic in self.topics.iter_mut() {
             topic.settings = self.configs.topic_settings(&topic.name);
         }
-        self.groups.configure(group_settings(self.configs.broker_settings()));
+        self.groups.configure(group_settings(&self.configs));
+        let version = self.transactions.settings().version;
+        self.transactions.configure(transaction_settings(self.configs.broker_settings(), version));
+        self.watch_leaderless(now);
     }
 
     /// A producer id no one has had.
     pub fn new_producer_id(&mut self) -> i64 {
-        let id = self.next_producer_id;
-        self.next_producer_id += 1;
-        id
+        self.producer_ids.take()
     }
 
     /// The broker that coordinates this group, making the offsets topic if this is the first to ask.
@@ -198,13 +263,18 @@ impl State {
 
     /// Refuses unless this broker coordinates the group.
     pub fn check_coordinator(&self, node: NodeId, group: &str) -> Result<(), Reject> {
-        let topic = self.topics.get(OFFSETS_TOPIC).ok_or(ErrorCode::NotCoordinator)?;
-        let partition = topic.partition(partition_for(group, topic.partitions.len() as i32));
-        if partition.is_some_and(|partition| partition.leader == Some(node)) {
-            Ok(())
-        } else {
-            Err(ErrorCode::NotCoordinator.into())
-        }
+        if self.leader_for(OFFSETS_TOPIC, group) == Some(node) { Ok(()) } else { Err(ErrorCode::NotCoordinator.into()) }
+    }
+
+    /// The broker that leads the partition of an internal topic which `key` falls on, if there is one.
+    fn leader_for(&self, topic: &str, key: &str) -> Option<NodeId> {
+        self.partition_for(topic, key)?.leader
+    }
+
+    /// The partition of an internal topic which `key` falls on.
+    fn partition_for(&self, topic: &str, key: &str) -> Option<&Partition> {
+        let topic = self.topics.get(topic)?;
+        topic.partition(partition_for(key, topic.partitions.len() as i32))
     }
 
     /// The broker that leads the partition of an internal topic which `key` falls on.
@@ -217,6 +287,49 @@ impl State {
         partition.and_then(|partition| partition.leader).ok_or_else(|| ErrorCode::CoordinatorNotAvailable.into())
     }
 
+    /// What the brokers' wall clock shows, in milliseconds since the Unix epoch.
+    pub fn wall_clock_ms(&self, now: Time) -> i64 {
+        now.as_millis().saturating_add(self.wall_clock_offset_ms)
+    }
+
+    /// The partition of the offsets topic a group falls on, or will fall on once there is such a topic.
+    pub fn coordinator_partition(&self, group: &str) -> i32 {
+        let configured = self.configs.broker_settings().offsets_topic_num_partitions;
+        let partitions = self.topics.get(OFFSETS_TOPIC).map_or(configured, |topic| topic.partitions.len() as i32);
+        partition_for(group, partitions)
+    }
+
+    /// Notes that a producer wrote somewhere: it is forgotten when it has been silent for long.
+    pub(crate) fn expect_producer_cleanup(&mut self, now: Time) {
+        if self.next_producer_cleanup.is_none() {
+            let interval = millis(self.configs.broker_settings().producer_id_expiration_check_interval_ms);
+            self.next_producer_cleanup = Some(now + interval);
+        }
+    }
+
+    /// When producers that were silent for long are forgotten next.
+    pub(crate) fn next_producer_cleanup(&self) -> Option<Time> {
+        self.next_producer_cleanup
+    }
+
+    /// Forgets producers that were silent for `producer.id.expiration.ms`, partition by partition.
+    pub(crate) fn expire_producers(&mut self, now: Time) {
+        if self.next_producer_cleanup.is_none_or(|at| now < at) {
+            return;
+        }
+        self.next_producer_cleanup = None;
+        let oldest_ms = self.wall_clock_ms(now) - i64::from(self.configs.broker_settings().producer_id_expiration_ms);
+        let mut left = false;
+        for partition in self.topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
+            let transactions = partition.log.transactions();
+            partition.producers.expire(oldest_ms, |id| transactions.open_since(id).is_some());
+            left |= partition.producers.iter().next().is_some();
+        }
+        if left {
+            self.expect_producer_cleanup(now);
+        }
+    }
+
     /// Notes that a partition changed in a way a waiting fetch may care about.
     pub fn partition_changed(&mut self, topic: &str, index: i32) {
         self.changed.insert((topic.to_owned(), index));
@@ -224,82 +337,6 @@ impl State {
 
     pub(crate) fn take_changed(&mut self) -> BTreeSet<PartitionName> {
         std::mem::take(&mut self.changed)
-    }
-
-    /// Stops a broker at once: leaders and coordinators move to in-sync replicas elsewhere.
-    pub(crate) fn crash(&mut self, now: Time, node: NodeId) -> bool {
-        if !self.nodes.set_running(node, false) {
-            return false;
-        }
-        let coordinated = self.groups_coordinated_by(node);
-        self.topics.node_stopped(node, &self.nodes);
-        self.fetch_sessions.forget_node(node);
-        for group in coordinated {
-            self.groups.unload(now, &group);
-            if self.has_coordinator(&group) {
-                self.groups.load(now, &group);
-            }
-        }
-        self.all_partitions_changed();
-        true
-    }
-
-    /// Starts a broker again with what it held.
-    pub(crate) fn start(&mut self, now: Time, node: NodeId) -> bool {
-        if !self.nodes.set_running(node, true) {
-            return false;
-        }
-        let orphaned: Vec<String> = {
-            let ids = self.groups.ids().filter(|group| !self.has_coordinator(group));
-            ids.map(str::to_owned).collect()
-        };
-        self.topics.node_started(node);
-        // Sessions of members stand still while their group has no coordinator.
-        for group in orphaned {
-            if self.has_coordinator(&group) {
-                self.groups.load(now, &group);
-            }
-        }
-        self.all_partitions_changed();
-        true
-    }
-
-    /// Makes an in-sync replica the leader; the groups of a partition of the offsets topic move with it.
-    pub(crate) fn move_leader(&mut self, now: Time, topic: &str, index: i32, to: NodeId) -> Option<()> {
-        let running = self.nodes.is_running(to);
-        let partition = self.topics.get_mut(topic)?.partition_mut(index)?;
-        if !running || !partition.isr.contains(&to) {
-            return None;
-        }
-        let Some(from) = partition.leader.filter(|from| *from != to) else { return Some(()) };
-        let coordinated = if topic == OFFSETS_TOPIC { self.groups_coordinated_by(from) } else { Vec::new() };
-        if let Some(partition) = self.topics.get_mut(topic).and_then(|topic| topic.partition_mut(index)) {
-            partition.lead(Some(to));
-        }
-        for group in coordinated {
-            if self.check_coordinator(from, &group).is_err() {
-                self.groups.reload(now, &group);
-            }
-        }
-        self.changed.insert((topic.to_owned(), index));
-        Some(())
-    }
-
-    fn has_coordinator(&self, group: &str) -> bool {
-        self.nodes.running().any(|node| self.check_coordinator(node.id, group).is_ok())
-    }
-
-    fn groups_coordinated_by(&self, node: NodeId) -> Vec<String> {
-        let coordinated = |group: &&str| self.check_coordinator(node, group).is_ok();
-        self.groups.ids().filter(coordinated).map(str::to_owned).collect()
-    }
-
-    pub(crate) fn all_partitions_changed(&mut self) {
-        for topic in self.topics.iter() {
-            for index in 0..topic.partitions.len() {
-                self.changed.insert((topic.name.clone(), index as i32));
-            }
-        }
     }
 
     fn create_initial(&mut self, topic: &TopicConfig) -> Result<(), ConfigError> {
@@ -329,14 +366,15 @@ impl State {
         } else {
             settings.transaction_state_log_num_partitions
         };
-        let running = self.nodes.running().count().min(3) as i16;
-        let placement = self.topics.place(&self.nodes, partitions, running)?;
+        let alive = self.nodes.alive().count().min(3) as i16;
+        let placement = self.topics.place(&self.nodes, partitions, alive)?;
         let configs = [("cleanup.policy", "compact"), ("compression.type", "producer"), ("segment.bytes", "104857600")];
         let configs: BTreeMap<_, _> =
             configs.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         self.configs.set_topic(name, configs);
         let id = random_uuid(&mut self.rng);
         self.topics.create(name, id, placement, self.configs.topic_settings(name), &self.nodes);
+        self.tell_groups_of_topic(name);
         Ok(())
     }
 
@@ -395,17 +433,35 @@ fn partition_for(key: &str, partitions: i32) -> i32 {
     hash.checked_abs().unwrap_or(0) % partitions.max(1)
 }
 
-fn group_settings(broker: &BrokerSettings) -> groups::Settings {
+fn group_settings(configs: &Configs) -> groups::Settings {
+    let broker = configs.broker_settings();
+    let (may_upgrade, may_downgrade) = configs.consumer_migration();
     let at_least_zero = |number: i32| usize::try_from(number).unwrap_or(0);
     groups::Settings {
         min_session_timeout_ms: broker.group_min_session_timeout_ms,
         max_session_timeout_ms: broker.group_max_session_timeout_ms,
         max_size: at_least_zero(broker.group_max_size),
+        consumer_max_size: at_least_zero(broker.consumer_group_max_size),
+        share_max_size: at_least_zero(broker.share_group_max_size),
+        may_upgrade,
+        may_downgrade,
+        assignors: configs.consumer_assignors().iter().filter_map(|name| groups::Assignor::named(name)).collect(),
+        regex_refresh_interval: millis(broker.consumer_group_regex_refresh_interval_ms),
         initial_rebalance_delay: millis(broker.group_initial_rebalance_delay_ms),
         offset_metadata_max_chars: at_least_zero(broker.offset_metadata_max_bytes),
         offsets_retention: millis(i64::from(broker.offsets_retention_minutes) * 60_000),
         offsets_retention_check_interval: millis(broker.offsets_retention_check_interval_ms),
         ..Default::default()
+    }
+}
+
+fn transaction_settings(broker: &BrokerSettings, version: i16) -> transactions::Settings {
+    transactions::Settings {
+        max_timeout_ms: broker.transaction_max_timeout_ms,
+        abort_interval_ms: broker.transaction_abort_timed_out_interval_ms,
+        id_expiration_ms: broker.transactional_id_expiration_ms,
+        remove_expired_interval_ms: broker.transaction_remove_expired_interval_ms,
+        version,
     }
 }
 

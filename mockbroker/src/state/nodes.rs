@@ -3,6 +3,7 @@
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 /// A broker's id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -27,6 +28,16 @@ pub struct Node {
     pub rack: Option<String>,
     /// Whether it runs.
     pub running: bool,
+    /// Whether the controller takes it for gone. A crashed broker is fenced only when the controller has noticed, and
+    /// until then clients are still told of it.
+    pub fenced: bool,
+    /// How long its replicas take to copy what a leader has.
+    #[serde(serialize_with = "as_micros")]
+    pub follower_delay: Duration,
+}
+
+fn as_micros<S: serde::Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(u64::try_from(span.as_micros()).unwrap_or(u64::MAX))
 }
 
 /// All brokers, running or not.
@@ -60,6 +71,23 @@ impl Nodes {
         self.iter().filter(|node| node.running)
     }
 
+    /// The brokers the controller takes for alive, by id: those clients are told of.
+    pub fn alive(&self) -> impl Iterator<Item = &Node> {
+        self.iter().filter(|node| !node.fenced)
+    }
+
+    /// Notes what the controller thinks of a broker.
+    pub fn set_fenced(&mut self, id: NodeId, fenced: bool) {
+        if let Some(node) = self.by_id.get_mut(&id) {
+            node.fenced = fenced;
+        }
+    }
+
+    /// Changes how long a broker's replicas take to copy; false when there is no such broker.
+    pub fn set_follower_delay(&mut self, id: NodeId, delay: Duration) -> bool {
+        self.by_id.get_mut(&id).map(|node| node.follower_delay = delay).is_some()
+    }
+
     /// Whether this broker runs.
     pub fn is_running(&self, id: NodeId) -> bool {
         self.get(id).is_some_and(|node| node.running)
@@ -88,14 +116,23 @@ impl Nodes {
         }
     }
 
-    /// Running brokers ordered so that neighbours are in different racks where racks allow it.
+    /// Living brokers ordered so that neighbours are in different racks where racks allow it.
     pub fn interleaved_by_rack(&self) -> Vec<NodeId> {
         let mut racks: BTreeMap<Option<&str>, Vec<NodeId>> = BTreeMap::new();
-        for node in self.running() {
+        for node in self.alive() {
             racks.entry(node.rack.as_deref()).or_default().push(node.id);
         }
         let longest = racks.values().map(Vec::len).max().unwrap_or(0);
         (0..longest).flat_map(|turn| racks.values().filter_map(move |rack| rack.get(turn).copied())).collect()
+    }
+
+    /// Makes a broker the controller; `false` when it does not run.
+    pub fn make_controller(&mut self, id: NodeId) -> bool {
+        let running = self.is_running(id);
+        if running {
+            self.controller = Some(id);
+        }
+        running
     }
 
     fn elect_controller(&mut self) {
@@ -109,7 +146,15 @@ mod tests {
     use super::*;
 
     fn node(id: i32, rack: &str) -> Node {
-        Node { id: NodeId(id), host: "h".into(), port: 9092, rack: Some(rack.into()), running: true }
+        Node {
+            id: NodeId(id),
+            host: "h".into(),
+            port: 9092,
+            rack: Some(rack.into()),
+            running: true,
+            fenced: false,
+            follower_delay: Duration::ZERO,
+        }
     }
 
     #[test]

@@ -4,7 +4,9 @@ use super::configs::TopicSettings;
 use super::log::Log;
 use super::nodes::{NodeId, Nodes};
 use super::producers::Producers;
+use super::replication::Replica;
 use crate::error::{ErrorCode, Reject};
+use crate::time::Time;
 use crate::wire::Uuid;
 use std::collections::BTreeMap;
 
@@ -50,10 +52,26 @@ pub struct Partition {
     pub replicas: Vec<NodeId>,
     /// The replicas that have everything acknowledged.
     pub isr: Vec<NodeId>,
-    /// What it holds.
+    /// What its leader holds, or while there is none the last leader.
     pub log: Log,
     /// The idempotent producers that wrote to it.
     pub producers: Producers,
+    /// Who may lead although they are not in sync, because nothing was committed without them (KIP-966).
+    pub elr: Vec<NodeId>,
+    /// Who led last, while nobody is in sync.
+    pub last_known_leader: Option<NodeId>,
+    /// Its replicas, in the order of assignment.
+    pub(super) copies: Vec<Replica>,
+    /// Whose log `log` is.
+    pub(super) holder: NodeId,
+    /// Where the present leader took over.
+    pub(super) epoch_start: i64,
+    /// The highest high watermark there has been, unless records were lost.
+    pub(super) committed: i64,
+    /// Whether a replica has lost what was not on disk.
+    pub(super) lost_records: bool,
+    /// When it is looked at next.
+    pub(super) scheduled: Option<Time>,
 }
 
 /// Which brokers hold which partition of a topic about to be made.
@@ -144,24 +162,6 @@ impl Topics {
         self.names.remove(&topic.id);
         Some(topic)
     }
-
-    /// Moves leaders away from a broker that stopped (`ReplicationControlManager.handleBrokerFenced`).
-    pub fn node_stopped(&mut self, node: NodeId, nodes: &Nodes) {
-        for partition in self.partitions_mut() {
-            partition.node_stopped(node, nodes);
-        }
-    }
-
-    /// Brings a broker's replicas back, and leaders where there was none.
-    pub fn node_started(&mut self, node: NodeId) {
-        for partition in self.partitions_mut() {
-            partition.node_started(node);
-        }
-    }
-
-    fn partitions_mut(&mut self) -> impl Iterator<Item = &mut Partition> {
-        self.by_name.values_mut().flat_map(|topic| &mut topic.partitions)
-    }
 }
 
 impl Topic {
@@ -184,23 +184,33 @@ impl Topic {
 impl Partition {
     /// An empty partition on these brokers.
     pub fn new(replicas: Vec<NodeId>, nodes: &Nodes) -> Self {
-        let leader = replicas.iter().copied().find(|node| nodes.is_running(*node));
+        let alive = |node: &NodeId| nodes.get(*node).is_some_and(|node| !node.fenced);
+        let isr: Vec<NodeId> = replicas.iter().copied().filter(alive).collect();
+        let leader = isr.first().copied();
         let mut log = Log::default();
         log.begin_epoch(0);
         Self {
             leader,
             leader_epoch: 0,
             partition_epoch: 0,
-            isr: replicas.clone(),
+            holder: leader.or_else(|| replicas.first().copied()).unwrap_or(NodeId(-1)),
+            copies: replicas.iter().map(|node| Replica::new(*node, nodes)).collect(),
+            isr: if isr.is_empty() { replicas.clone() } else { isr },
             replicas,
             log,
             producers: Producers::default(),
+            elr: Vec::new(),
+            last_known_leader: None,
+            epoch_start: 0,
+            committed: 0,
+            lost_records: false,
+            scheduled: None,
         }
     }
 
-    /// Replicas whose broker does not run.
+    /// Replicas whose broker the controller takes for gone.
     pub fn offline_replicas<'a>(&'a self, nodes: &'a Nodes) -> impl Iterator<Item = NodeId> + 'a {
-        self.replicas.iter().copied().filter(|node| !nodes.is_running(*node))
+        self.replicas.iter().copied().filter(|id| nodes.get(*id).is_none_or(|node| node.fenced))
     }
 
     /// Compares the epoch a client knows with ours: it may be behind or ahead (KIP-320); −1 asks for no check.
@@ -210,41 +220,6 @@ impl Partition {
             behind if behind < self.leader_epoch => Err(ErrorCode::FencedLeaderEpoch.into()),
             ahead if ahead > self.leader_epoch => Err(ErrorCode::UnknownLeaderEpoch.into()),
             _ => Ok(()),
-        }
-    }
-
-    /// Makes a broker the leader, in a new epoch.
-    pub fn lead(&mut self, leader: Option<NodeId>) {
-        self.leader = leader;
-        self.leader_epoch += 1;
-        self.partition_epoch += 1;
-        if leader.is_some() {
-            self.log.begin_epoch(self.leader_epoch);
-        }
-    }
-
-    fn node_stopped(&mut self, node: NodeId, nodes: &Nodes) {
-        if self.isr.contains(&node) && self.isr.len() > 1 {
-            self.isr.retain(|replica| *replica != node);
-            self.partition_epoch += 1;
-        }
-        if self.leader == Some(node) {
-            let next = self.replicas.iter().copied().find(|id| nodes.is_running(*id) && self.isr.contains(id));
-            self.lead(next);
-        }
-    }
-
-    fn node_started(&mut self, node: NodeId) {
-        if !self.replicas.contains(&node) {
-            return;
-        }
-        if self.leader.is_none() && self.isr.contains(&node) {
-            self.lead(Some(node));
-        }
-        // Followers copy at once here, so whoever finds a leader is in sync with it.
-        if self.leader.is_some() && !self.isr.contains(&node) {
-            self.isr.push(node);
-            self.partition_epoch += 1;
         }
     }
 }
@@ -284,6 +259,8 @@ mod tests {
             port: 9092,
             rack: None,
             running: true,
+            fenced: false,
+            follower_delay: std::time::Duration::ZERO,
         }))
     }
 
@@ -304,32 +281,6 @@ mod tests {
     fn leaders_spread_over_the_brokers() {
         let (topics, _) = with_topic(2);
         assert_eq!(leaders(&topics, "orders"), [Some(1), Some(2), Some(3)]);
-    }
-
-    #[test]
-    fn a_stopped_leader_is_replaced_and_comes_back_as_a_follower() {
-        let (mut topics, mut nodes) = with_topic(2);
-        nodes.set_running(NodeId(1), false);
-        topics.node_stopped(NodeId(1), &nodes);
-        assert_eq!(leaders(&topics, "orders"), [Some(2), Some(2), Some(3)]);
-        let first = topics.partition("orders", 0).expect("the partition");
-        assert_eq!((first.leader_epoch, first.isr.as_slice()), (1, &[NodeId(2)][..]));
-
-        nodes.set_running(NodeId(1), true);
-        topics.node_started(NodeId(1));
-        let first = topics.partition("orders", 0).expect("the partition");
-        assert_eq!((first.leader, first.isr.len()), (Some(NodeId(2)), 2));
-    }
-
-    #[test]
-    fn a_lone_replica_leaves_its_partition_leaderless_until_it_returns() {
-        let (mut topics, mut nodes) = with_topic(1);
-        nodes.set_running(NodeId(1), false);
-        topics.node_stopped(NodeId(1), &nodes);
-        assert_eq!(leaders(&topics, "orders")[0], None);
-        nodes.set_running(NodeId(1), true);
-        topics.node_started(NodeId(1));
-        assert_eq!(leaders(&topics, "orders")[0], Some(1));
     }
 
     #[test]

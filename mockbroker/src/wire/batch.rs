@@ -442,6 +442,20 @@ impl BatchBuilder {
         Self { header: header.clone(), codec: Codec::None, records }
     }
 
+    /// A control batch of a transaction, which only brokers write.
+    pub(super) fn control(record: Record) -> Self {
+        let mut batch = Self::new();
+        batch.header.attributes = 0x30;
+        batch.records.push(record);
+        batch
+    }
+
+    /// Makes the records part of a transaction of the producer named.
+    pub fn transactional(mut self) -> Self {
+        self.header.attributes |= 0x10;
+        self
+    }
+
     /// Names the producer and the sequence of the first record.
     pub fn producer(mut self, id: i64, epoch: i16, base_sequence: i32) -> Self {
         self.header.producer_id = id;

@@ -45,6 +45,9 @@ const TOPIC_NAMES: &[&str] = &["name", "topic", "topic_name"];
 const PARTITION_INDICES: &[&str] = &["partition_index", "index", "partition"];
 const OTHER_NAMES: &[&str] = &["group_id", "key", "transactional_id", "resource_name", "member_id", "user"];
 
+/// What error codes are called; the second name is AddPartitionsToTxn's.
+const ERROR_CODES: &[&str] = &["error_code", "partition_error_code"];
+
 /// First pass: what every struct says about itself. An error code often comes before the name it belongs to, so
 /// nothing can be decided while walking.
 #[derive(Default)]
@@ -105,7 +108,7 @@ impl Visitor for Survey {
             Scalar::Str(text) if OTHER_NAMES.contains(&self.next) => identity.other_names.push(text.clone()),
             Scalar::Uuid(id) if self.next == "topic_id" => identity.topic_id = Some(id),
             Scalar::I32(index) if PARTITION_INDICES.contains(&self.next) => identity.partition = Some(index),
-            Scalar::I16(_) if self.next == "error_code" => identity.has_error_code = true,
+            Scalar::I16(_) if ERROR_CODES.contains(&self.next) => identity.has_error_code = true,
             _ => {}
         }
     }
@@ -162,7 +165,7 @@ impl VisitorMut for Setter {
     }
 
     fn field(&mut self, name: &'static str) {
-        self.is_error_code = name == "error_code";
+        self.is_error_code = ERROR_CODES.contains(&name);
     }
 
     fn end_struct(&mut self) {
@@ -215,6 +218,21 @@ mod tests {
         let mut response = fetched();
         assert_eq!(set_error_code(&mut response, 4, Target::Whole, 70), 4);
         assert_eq!(codes(&response), (0, vec![70; 4]));
+    }
+
+    #[test]
+    fn the_rows_of_a_transactions_partitions_have_a_name_of_their_own_for_it() {
+        use crate::wire::generated::add_partitions_to_txn_response::{
+            AddPartitionsToTxnPartitionResult, AddPartitionsToTxnResponse, AddPartitionsToTxnTopicResult,
+        };
+        let topic = AddPartitionsToTxnTopicResult {
+            name: "orders".into(),
+            results_by_partition: vec![AddPartitionsToTxnPartitionResult::default()],
+        };
+        let answer = AddPartitionsToTxnResponse { results_by_topic_v3_and_below: vec![topic], ..Default::default() };
+        let mut response = answer.into();
+        assert_eq!(set_error_code(&mut response, 3, Target::Partition(ORDERS, 0), 51), 1);
+        assert_eq!(set_error_code(&mut response, 3, Target::Whole, 51), 1);
     }
 
     #[test]

@@ -27,6 +27,7 @@ pub mod error_fields;
 pub mod generated;
 mod header;
 pub mod json;
+pub mod marker;
 mod reader;
 mod records;
 mod text;

@@ -1,4 +1,4 @@
-//! The console producer and consumer of Apache Kafka.
+//! The console producer and consumer of Apache Kafka, in either protocol of groups.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -7,16 +7,27 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, ensure};
 use tests::{kafka, runtime};
 
-use super::{Client, Record};
+use super::{Client, GroupProtocol, Record};
 
-pub(crate) struct Console;
+pub(crate) struct Console {
+    protocol: GroupProtocol,
+}
+
+impl Console {
+    pub(crate) fn new(protocol: GroupProtocol) -> Self {
+        Self { protocol }
+    }
+}
 
 /// Stands for null in what the tools read and write.
 const NULL: &str = "<null>";
 
 impl Client for Console {
     fn name(&self) -> &'static str {
-        "kafka-console"
+        match self.protocol {
+            GroupProtocol::Classic => "kafka-console",
+            GroupProtocol::Consumer => "kafka-console-848",
+        }
     }
 
     fn missing(&self) -> Option<String> {
@@ -55,6 +66,7 @@ impl Client for Console {
     fn consume(&self, bootstrap: &str, group: &str, topics: &[&str], count: usize) -> Result<Vec<String>> {
         let mut command = tool("org.apache.kafka.tools.consumer.ConsoleConsumer")?;
         command.args(["--bootstrap-server", bootstrap, "--group", group, "--include", &topics.join("|")]);
+        command.args(["--command-property", &format!("group.protocol={}", self.protocol.name())]);
         command.args(["--from-beginning", "--timeout-ms", "60000", "--max-messages", &count.to_string()]);
         for property in ["print.offset=true", "print.headers=true", "print.key=true", &format!("null.literal={NULL}")] {
             command.args(["--formatter-property", property]);

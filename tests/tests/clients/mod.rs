@@ -29,6 +29,23 @@ impl Record {
     }
 }
 
+/// How a client is in a group: its members assign, or the coordinator does (KIP-848).
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum GroupProtocol {
+    Classic,
+    Consumer,
+}
+
+impl GroupProtocol {
+    /// What `group.protocol` is set to.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Classic => "classic",
+            Self::Consumer => "consumer",
+        }
+    }
+}
+
 /// A foreign client.
 pub(crate) trait Client: Send + Sync {
     /// Its name, fit for a topic.
@@ -58,10 +75,12 @@ pub(crate) trait Client: Send + Sync {
 pub(crate) fn all() -> Vec<Box<dyn Client>> {
     vec![
         Box::new(kcat::Kcat),
-        Box::new(console::Console),
+        Box::new(console::Console::new(GroupProtocol::Classic)),
+        Box::new(console::Console::new(GroupProtocol::Consumer)),
         Box::new(program::FranzGo),
         Box::new(program::Python::aiokafka()),
         Box::new(program::Python::confluent()),
-        Box::new(rust::Rdkafka),
+        Box::new(rust::Rdkafka::new(GroupProtocol::Classic)),
+        Box::new(rust::Rdkafka::new(GroupProtocol::Consumer)),
     ]
 }

@@ -1,4 +1,4 @@
-//! librdkafka through the `rdkafka` crate, in this process.
+//! librdkafka through the `rdkafka` crate, in this process, in either protocol of groups.
 
 use std::time::{Duration, Instant};
 
@@ -10,13 +10,24 @@ use rdkafka::message::{BorrowedMessage, Header, Headers, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use super::program::shown_as_json;
-use super::{Client, Record};
+use super::{Client, GroupProtocol, Record};
 
-pub(crate) struct Rdkafka;
+pub(crate) struct Rdkafka {
+    protocol: GroupProtocol,
+}
+
+impl Rdkafka {
+    pub(crate) fn new(protocol: GroupProtocol) -> Self {
+        Self { protocol }
+    }
+}
 
 impl Client for Rdkafka {
     fn name(&self) -> &'static str {
-        "rdkafka"
+        match self.protocol {
+            GroupProtocol::Classic => "rdkafka",
+            GroupProtocol::Consumer => "rdkafka-848",
+        }
     }
 
     fn missing(&self) -> Option<String> {
@@ -47,6 +58,7 @@ impl Client for Rdkafka {
         let consumer: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", bootstrap)
             .set("group.id", group)
+            .set("group.protocol", self.protocol.name())
             .set("auto.offset.reset", "earliest")
             .create()?;
         consumer.subscribe(topics)?;

@@ -42,7 +42,7 @@ fn sync(group: &GroupId, joined: &JoinGroupResponse, shares: &[(&StrBytes, &str)
         .with_assignments(shares.iter().map(share).collect())
 }
 
-fn beat(group: &GroupId, generation: i32, member: &StrBytes) -> HeartbeatRequest {
+pub(crate) fn beat(group: &GroupId, generation: i32, member: &StrBytes) -> HeartbeatRequest {
     HeartbeatRequest::default()
         .with_group_id(group.clone())
         .with_generation_id(generation)

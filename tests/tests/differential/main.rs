@@ -4,11 +4,14 @@
 
 mod cluster;
 mod configs;
+mod consumer_groups;
 mod fetch;
 mod groups;
 mod offsets;
 mod produce;
+mod share_groups;
 mod topics;
+mod transactions;
 mod verbs;
 
 use tests::differential::{Stage, check, known};
@@ -36,7 +39,12 @@ scripts! {
         list_offsets_by_time, offset_for_leader_epoch;
     groups: join_alone, two_eager_members, static_members, group_refusals, heartbeats, leave_group, describe_groups,
         list_groups, delete_groups;
+    consumer_groups: consumer_group_alone, consumer_group_refusals, consumer_group_rebalances,
+        consumer_group_static_members, consumer_group_commits, consumer_group_expressions, consumer_group_migration;
+    share_groups: share_group_members, share_group_refusals;
     offsets: commit_and_fetch, commit_refused, fetch_offsets_of_strangers, offset_delete;
+    transactions: transactions_of_older_clients, transactions_of_newer_clients, transactions_refused, transactions_fenced,
+        aborted_transactions, transactional_offsets, list_transactions, hanging_transactions;
 }
 
 #[test]

@@ -31,6 +31,11 @@ fn commit(group: &GroupId, topic: &TopicName, rows: Vec<OffsetCommitRequestParti
         .with_topics(vec![topic])
 }
 
+/// A commit of one partition by a member of a consumer group.
+pub(crate) fn commit_as(group: &GroupId, member: &str, epoch: i32, topic: &TopicName) -> OffsetCommitRequest {
+    commit(group, topic, vec![row(0, 7, None)]).with_member_id(text(member)).with_generation_id_or_member_epoch(epoch)
+}
+
 /// Up to version 7: one group; `None` asks for all its topics.
 fn committed(group: &GroupId, topics: Option<&[(&TopicName, &[i32])]>) -> OffsetFetchRequest {
     let topic = |(name, partitions): &(&TopicName, &[i32])| {

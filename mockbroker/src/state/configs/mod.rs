@@ -183,6 +183,25 @@ impl Configs {
         GroupSettings::from(&GroupView { broker: self.effective(None), own: self.groups.get(group) })
     }
 
+    /// The assignors of consumer groups by name, the default first: `group.consumer.assignors`.
+    pub fn consumer_assignors(&self) -> Vec<String> {
+        self.effective(None).value("group.consumer.assignors").map(|list| list.items().to_vec()).unwrap_or_default()
+    }
+
+    /// Whether groups may change from the classic protocol to the consumer protocol, and back, while they have members:
+    /// `group.consumer.migration.policy`.
+    pub fn consumer_migration(&self) -> (bool, bool) {
+        match self.effective(None).value("group.consumer.migration.policy") {
+            Some(Value::Text(policy)) => match policy.to_lowercase().as_str() {
+                "bidirectional" => (true, true),
+                "upgrade" => (true, false),
+                "downgrade" => (false, true),
+                _ => (false, false),
+            },
+            _ => (false, false),
+        }
+    }
+
     /// Checks the configs a topic is to be created with, beside those of the broker that is the controller, and
     /// returns them as they will be stored.
     pub fn check_topic<'a>(
@@ -204,6 +223,11 @@ impl Configs {
     pub fn set_topic(&mut self, topic: &str, overrides: Entries) {
         let settings = TopicSettings::from(&TopicView { broker: self.effective(None), own: Some(&overrides) });
         self.topics.insert(topic.to_owned(), Topic { overrides, settings });
+    }
+
+    /// What was configured for a topic itself, by name.
+    pub fn topic_overrides(&self, topic: &str) -> Entries {
+        self.topics.get(topic).map(|topic| topic.overrides.clone()).unwrap_or_default()
     }
 
     /// Forgets the configs of a deleted topic.

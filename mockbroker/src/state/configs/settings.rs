@@ -43,6 +43,10 @@ pub struct TopicSettings {
     pub min_cleanable_dirty_ratio: f64,
     /// `unclean.leader.election.enable`.
     pub unclean_leader_election: bool,
+    /// `flush.messages`: so many unflushed records force a flush.
+    pub flush_messages: i64,
+    /// `flush.ms`: what is older is flushed, when the broker next looks (`log.flush.scheduler.interval.ms`).
+    pub flush_ms: i64,
 }
 
 /// What batches are compressed with when they are stored.
@@ -100,6 +104,8 @@ impl TopicSettings {
                 _ => 0.5,
             },
             unclean_leader_election: topic.flag("unclean.leader.election.enable"),
+            flush_messages: topic.number("flush.messages"),
+            flush_ms: topic.number("flush.ms"),
         }
     }
 }
@@ -176,6 +182,7 @@ broker_settings! {
     group_max_session_timeout_ms: i32 = "group.max.session.timeout.ms",
     group_initial_rebalance_delay_ms: i32 = "group.initial.rebalance.delay.ms",
     group_max_size: i32 = "group.max.size",
+    consumer_group_regex_refresh_interval_ms: i32 = "group.consumer.regex.refresh.interval.ms",
     consumer_group_max_size: i32 = "group.consumer.max.size",
     share_group_max_size: i32 = "group.share.max.size",
     streams_group_max_size: i32 = "group.streams.max.size",
@@ -186,11 +193,18 @@ broker_settings! {
     offsets_topic_replication_factor: i16 = "offsets.topic.replication.factor",
     transaction_max_timeout_ms: i32 = "transaction.max.timeout.ms",
     transaction_abort_timed_out_interval_ms: i32 = "transaction.abort.timed.out.transaction.cleanup.interval.ms",
+    transaction_remove_expired_interval_ms: i32 = "transaction.remove.expired.transaction.cleanup.interval.ms",
+    transaction_partition_verification: bool = "transaction.partition.verification.enable",
     transaction_two_phase_commit: bool = "transaction.two.phase.commit.enable",
     transaction_state_log_num_partitions: i32 = "transaction.state.log.num.partitions",
     transaction_state_log_replication_factor: i16 = "transaction.state.log.replication.factor",
     transactional_id_expiration_ms: i32 = "transactional.id.expiration.ms",
     producer_id_expiration_ms: i32 = "producer.id.expiration.ms",
+    producer_id_expiration_check_interval_ms: i32 = "producer.id.expiration.check.interval.ms",
+    replica_lag_time_max_ms: i64 = "replica.lag.time.max.ms",
+    replica_high_watermark_checkpoint_interval_ms: i64 = "replica.high.watermark.checkpoint.interval.ms",
+    log_flush_scheduler_interval_ms: i64 = "log.flush.scheduler.interval.ms",
+    unclean_leader_election_interval_ms: i64 = "unclean.leader.election.interval.ms",
     log_retention_check_interval_ms: i64 = "log.retention.check.interval.ms",
     log_cleaner: bool = "log.cleaner.enable",
     log_cleaner_backoff_ms: i64 = "log.cleaner.backoff.ms",
@@ -211,6 +225,8 @@ pub struct GroupSettings {
     pub share_session_timeout_ms: i32,
     /// `share.heartbeat.interval.ms`.
     pub share_heartbeat_interval_ms: i32,
+    /// `share.assignment.interval.ms`.
+    pub share_assignment_interval_ms: i32,
     /// `share.record.lock.duration.ms`.
     pub share_record_lock_duration_ms: i32,
     /// `share.delivery.count.limit`.
@@ -247,6 +263,7 @@ impl GroupSettings {
             consumer_assignment_interval_ms: number("consumer.assignment.interval.ms"),
             share_session_timeout_ms: number("share.session.timeout.ms"),
             share_heartbeat_interval_ms: number("share.heartbeat.interval.ms"),
+            share_assignment_interval_ms: number("share.assignment.interval.ms"),
             share_record_lock_duration_ms: number("share.record.lock.duration.ms"),
             share_delivery_count_limit: number("share.delivery.count.limit"),
             share_partition_max_record_locks: number("share.partition.max.record.locks"),

@@ -11,11 +11,12 @@
 //! The rules are those of `GroupMetadataManager` and `ClassicGroup` in Apache Kafka 4.3.
 
 use super::asked::{Candidate, Claim, Leaver, Protocol, SyncBy};
+use super::catalog::Catalog;
 use super::member::Member;
 use super::subscription::topics_of_subscription;
 use super::timers::{Event, Timer, Timers};
 use super::view::{GroupView, State};
-use super::{GroupAnswer, JoinRefusal, Joined, JoinedMember, Settings, Synced};
+use super::{GroupAnswer, JoinRefusal, Joined, JoinedMember, Settings, Synced, java, millis};
 use crate::error::ErrorCode;
 use crate::parked::Ticket;
 use crate::time::Time;
@@ -32,6 +33,7 @@ const CONSUMER: &str = "consumer";
 pub(super) struct Env<'a> {
     pub(super) now: Time,
     pub(super) settings: &'a Settings,
+    pub(super) catalog: &'a Catalog,
     pub(super) timers: &'a mut Timers,
     pub(super) answers: &'a mut Vec<(Ticket, GroupAnswer)>,
 }
@@ -432,7 +434,7 @@ impl Classic {
         }
         // Between equals Kafka takes the one that comes first in a Java HashMap.
         let entries = votes.len();
-        votes.sort_by_key(|(name, _)| super::java_hash_map_slot(name, entries));
+        votes.sort_by_key(|(name, _)| java::slot_of_text(name, entries));
         let most = votes.iter().map(|(_, count)| *count).max()?;
         votes.iter().find(|(_, count)| *count == most).map(|(name, _)| (*name).to_owned())
     }
@@ -586,6 +588,13 @@ impl Classic {
         }
     }
 
+    /// The members are to join again, though nothing is wrong.
+    pub(super) fn rebalance_on_demand(&mut self, env: &mut Env<'_>) {
+        if matches!(self.state, State::Stable | State::CompletingRebalance) {
+            self.rebalance_or_complete(env, "it was asked for");
+        }
+    }
+
     /// Removes a member. If its join waits here, it learns of it; a sync that waits is never answered, as in Kafka.
     fn dismiss(&mut self, env: &mut Env<'_>, id: &str) {
         let refusal = JoinRefusal { code: ErrorCode::UnknownMemberId, member_id: String::new() };
@@ -614,6 +623,19 @@ impl Classic {
             self.expect_next_beat(env, claim.member_id);
         }
         Ok(())
+    }
+
+    /// Whether offsets may be sent within a transaction. Its older clients name no member, and the group may be in the
+    /// middle of a rebalance (KIP-447).
+    pub(super) fn check_transactional_commit(&self, claim: &Claim<'_>) -> Result<(), ErrorCode> {
+        if self.state == State::Dead {
+            return Err(ErrorCode::CoordinatorNotAvailable);
+        }
+        if claim.generation < 0 && self.state == State::Empty {
+            return Ok(());
+        }
+        let names_somebody = claim.generation >= 0 || !claim.member_id.is_empty() || claim.instance_id.is_some();
+        if names_somebody { self.check_claim(claim) } else { Ok(()) }
     }
 
     fn check_commit(&self, claim: &Claim<'_>) -> Result<(), ErrorCode> {
@@ -670,7 +692,7 @@ impl Classic {
         }
     }
 
-    fn is_of_consumers(&self) -> bool {
+    pub(super) fn is_of_consumers(&self) -> bool {
         self.protocol_type.as_deref() == Some(CONSUMER)
     }
 
@@ -755,6 +777,56 @@ impl Classic {
     /// A group is in the log, empty, as soon as somebody has tried to join it.
     pub(super) fn log_creation(&mut self) {
         self.log(Vec::new());
+    }
+
+    // ---- becoming a consumer group, and having been one ----
+
+    /// The members of a group of consumers, with the generation and the protocol they agreed on, to be members of a
+    /// consumer group from now on. Whoever waits here is told that there is a rebalance.
+    pub(super) fn upgrade(&mut self, env: &mut Env<'_>) -> (i32, String, Vec<Member>) {
+        for id in self.members.keys().cloned().collect::<Vec<_>>() {
+            let refusal = JoinRefusal { code: ErrorCode::RebalanceInProgress, member_id: id.to_string() };
+            self.complete_join(env, &id, Err(refusal));
+            self.complete_sync(env, &id, Err(ErrorCode::RebalanceInProgress));
+        }
+        (self.generation, self.protocol.clone().unwrap_or_default(), self.members.values().cloned().collect())
+    }
+
+    /// The members of what was a consumer group, with what they are to have (`ClassicGroup.fromConsumerGroup`).
+    pub(super) fn downgraded(id: &Arc<str>, now: Time, generation: i32, members: Vec<Member>) -> Self {
+        let mut group = Self::new(id, now);
+        group.state = State::Stable;
+        group.generation = generation;
+        group.protocol_type = Some(CONSUMER.to_owned());
+        group.leader = members.first().map(|member| Arc::clone(&member.id));
+        for member in members {
+            if let Some(instance) = &member.instance_id {
+                group.static_members.insert(Arc::clone(instance), Arc::clone(&member.id));
+            }
+            group.members.insert(Arc::clone(&member.id), member);
+        }
+        group.protocol = group.select_protocol();
+        group.subscribed = group.read_subscriptions();
+        group.log(group.members.values().cloned().collect());
+        group
+    }
+
+    /// Begins to expect the members of what was a consumer group; they join again if what they have is out of date.
+    pub(super) fn take_over(&mut self, env: &mut Env<'_>, rebalance: bool) {
+        for id in self.members.keys().cloned().collect::<Vec<_>>() {
+            self.expect_next_beat(env, &id);
+        }
+        if rebalance {
+            self.prepare_rebalance(env, "it was a consumer group");
+        }
+    }
+
+    pub(super) fn chosen_protocol(&self) -> String {
+        self.protocol.clone().unwrap_or_default()
+    }
+
+    pub(super) fn size(&self) -> usize {
+        self.members.len()
     }
 
     // ---- what others see ----
@@ -869,10 +941,6 @@ pub(super) enum RetentionStart {
 fn refuse_join(env: &mut Env<'_>, ticket: Ticket, code: ErrorCode, member_id: &str) {
     let refusal = JoinRefusal { code, member_id: member_id.to_owned() };
     env.answers.push((ticket, GroupAnswer::Join(Err(refusal))));
-}
-
-fn millis(ms: i32) -> Duration {
-    crate::time::millis(ms)
 }
 
 /// The client's or the instance's name and a random UUID of version 4.

@@ -1,13 +1,19 @@
-//! Consumer groups: their members, their generations and the offsets they have committed.
+//! Groups: their members – by the classic protocol, the consumer protocol (KIP-848) or as share groups (KIP-932) –, their
+//! generations and epochs, and the offsets they have committed.
 //!
 //! [`Groups`] holds the groups of the whole cluster; which broker coordinates a group is the caller's business. Nothing
 //! here waits: joins and syncs bring a ticket, and whenever one can be answered, at once or in a later call, the answer
 //! lies in [`Groups::take_answers`]. Time passes through [`Groups::expire`], which is due at [`Groups::next_deadline`].
 
 mod asked;
+mod assignors;
+mod catalog;
 mod classic;
+mod consumer;
+mod java;
 mod member;
 mod offsets;
+mod share;
 mod subscription;
 mod timers;
 mod view;
@@ -16,23 +22,30 @@ mod view;
 mod tests;
 
 pub use asked::{Candidate, Claim, Leaver, Protocol, SyncBy};
+pub use assignors::Assignor;
+pub use catalog::TopicFacts;
+pub use consumer::{Beat, Beaten, ConsumerState, Pace};
 pub use offsets::{Commit, CommittedOffset, NewOffset};
-pub use view::{GroupView, MemberView, State};
+pub use share::{SHARE_ASSIGNOR, ShareBeat};
+pub use view::{
+    ConsumerGroupView, ConsumerMemberView, GroupKind, GroupView, MemberView, ShareGroupView, ShareMemberView, State,
+    TopicShare,
+};
 
 use crate::error::{ErrorCode, Reject};
 use crate::parked::Ticket;
 use crate::time::Time;
 use crate::wire::Uuid;
 use bytes::Bytes;
+use catalog::Catalog;
 use classic::{Classic, Env, RetentionStart};
+use consumer::{Consumer, Downgrade};
 use offsets::Offsets;
+use share::Share;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use timers::{Event, Timer, Timers};
-
-/// The name Kafka gives this kind of group in ListGroups.
-pub const CLASSIC_GROUP_TYPE: &str = "classic";
 
 /// What a request that waited learns.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,10 +111,12 @@ pub struct Synced {
 pub struct Listed<'a> {
     /// Its id.
     pub group_id: &'a str,
+    /// What kind of group it is.
+    pub kind: GroupKind,
     /// The kind of its protocols; empty for a group that only has offsets.
     pub protocol_type: &'a str,
-    /// Where it is in its life.
-    pub state: State,
+    /// Where it is in its life, in Kafka's spelling.
+    pub state: &'static str,
 }
 
 /// What can be configured about groups. The defaults are Kafka's, but for the initial delay.
@@ -118,6 +133,18 @@ pub struct Settings {
     pub initial_rebalance_delay: Duration,
     /// For how long a new member's first join may wait; not configurable in Kafka.
     pub new_member_join_timeout: Duration,
+    /// `group.consumer.max.size`
+    pub consumer_max_size: usize,
+    /// `group.share.max.size`
+    pub share_max_size: usize,
+    /// `group.consumer.migration.policy` lets classic groups become consumer groups while they have members.
+    pub may_upgrade: bool,
+    /// `group.consumer.migration.policy` lets consumer groups of classic members become classic groups.
+    pub may_downgrade: bool,
+    /// `group.consumer.assignors`, the default first.
+    pub assignors: Vec<Assignor>,
+    /// `group.consumer.regex.refresh.interval.ms`
+    pub regex_refresh_interval: Duration,
     /// `offset.metadata.max.bytes`, which Kafka counts in characters.
     pub offset_metadata_max_chars: usize,
     /// `offsets.retention.minutes`
@@ -134,10 +161,23 @@ impl Default for Settings {
             max_size: i32::MAX as usize,
             initial_rebalance_delay: Duration::ZERO,
             new_member_join_timeout: Duration::from_secs(5 * 60),
+            consumer_max_size: i32::MAX as usize,
+            share_max_size: 200,
+            may_upgrade: true,
+            may_downgrade: true,
+            assignors: vec![Assignor::Uniform, Assignor::Range],
+            regex_refresh_interval: Duration::from_secs(10 * 60),
             offset_metadata_max_chars: 4_096,
             offsets_retention: Duration::from_secs(7 * 24 * 60 * 60),
             offsets_retention_check_interval: Duration::from_secs(10 * 60),
         }
+    }
+}
+
+impl Settings {
+    /// The assignor of groups whose members ask for none.
+    fn default_assignor(&self) -> Assignor {
+        self.assignors.first().copied().unwrap_or(Assignor::Uniform)
     }
 }
 
@@ -146,23 +186,47 @@ impl Default for Settings {
 pub struct Groups {
     settings: Settings,
     groups: BTreeMap<Arc<str>, Group>,
+    catalog: Catalog,
     timers: Timers,
     answers: Vec<(Ticket, GroupAnswer)>,
     /// When to look for expired offsets next; `None` while there is no group.
     next_cleanup: Option<Time>,
+    /// How many offsets have been committed or sent.
+    commits: u64,
 }
 
 /// What is kept under one group id.
 #[derive(Debug)]
 struct Group {
-    classic: Classic,
+    members: Members,
     offsets: Offsets,
+}
+
+/// The members of a group, by the protocol they speak with the coordinator.
+#[derive(Debug)]
+enum Members {
+    Classic(Box<Classic>),
+    Consumer(Box<Consumer>),
+    Share(Box<Share>),
 }
 
 impl Groups {
     /// No groups yet.
     pub fn new(settings: Settings) -> Self {
-        Self { settings, groups: BTreeMap::new(), timers: Timers::default(), answers: Vec::new(), next_cleanup: None }
+        Self {
+            settings,
+            groups: BTreeMap::new(),
+            catalog: Catalog::default(),
+            timers: Timers::default(),
+            answers: Vec::new(),
+            next_cleanup: None,
+            commits: 0,
+        }
+    }
+
+    /// What can be configured, as it is now.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// Changes the settings; deadlines that are already set stay.
@@ -185,21 +249,34 @@ impl Groups {
     /// agreed on its next generation.
     pub fn join(&mut self, now: Time, rng: &mut impl rand::Rng, who: Candidate<'_>, ticket: Ticket) {
         self.expire(now);
+        if self.is_empty_consumer(who.group) {
+            self.forget_members(now, who.group);
+        }
+        if let Some(joined) = self.act_as_consumer(now, who.group, |consumer, env| consumer.join(env, rng, &who)) {
+            return self.answers.push((ticket, GroupAnswer::Join(joined)));
+        }
         if !self.groups.contains_key(who.group) {
             if !who.member_id.is_empty() {
                 let refusal = JoinRefusal { code: ErrorCode::UnknownMemberId, member_id: who.member_id.to_owned() };
                 return self.answers.push((ticket, GroupAnswer::Join(Err(refusal))));
             }
-            self.create(now, who.group).classic.log_creation();
+            self.create(now, who.group);
+            self.act(now, who.group, |classic, _| classic.log_creation());
         }
-        self.act(now, who.group, |classic, env| classic.join(env, rng, who, ticket));
+        let group = who.group;
+        if self.act(now, group, |classic, env| classic.join(env, rng, who, ticket)).is_none() {
+            let refusal = JoinRefusal { code: ErrorCode::InconsistentGroupProtocol, member_id: String::new() };
+            self.answers.push((ticket, GroupAnswer::Join(Err(refusal))));
+        }
     }
 
     /// A member asks for its assignment; the leader brings everybody's. The answer comes through
     /// [`Self::take_answers`], and not before the leader has asked.
     pub fn sync(&mut self, now: Time, group: &str, by: &SyncBy<'_>, ticket: Ticket) {
         self.expire(now);
-        if self.act(now, group, |classic, env| classic.sync(env, by, ticket)).is_none() {
+        if let Some(synced) = self.act_as_consumer(now, group, |consumer, env| consumer.sync(env, by)) {
+            self.answers.push((ticket, GroupAnswer::Sync(synced)));
+        } else if self.act(now, group, |classic, env| classic.sync(env, by, ticket)).is_none() {
             self.answers.push((ticket, GroupAnswer::Sync(Err(ErrorCode::UnknownMemberId))));
         }
     }
@@ -207,7 +284,8 @@ impl Groups {
     /// A member says that it is alive, and learns whether it must join again.
     pub fn heartbeat(&mut self, now: Time, group: &str, claim: &Claim<'_>) -> Result<(), Reject> {
         self.expire(now);
-        let beat = self.act(now, group, |classic, env| classic.heartbeat(env, claim));
+        let as_classic = self.act(now, group, |classic, env| classic.heartbeat(env, claim));
+        let beat = as_classic.or_else(|| self.act_as_consumer(now, group, |group, env| group.classic_beat(env, claim)));
         Ok(beat.unwrap_or(Err(ErrorCode::UnknownMemberId))?)
     }
 
@@ -219,13 +297,124 @@ impl Groups {
         leavers: &[Leaver<'_>],
     ) -> Result<Vec<Result<(), ErrorCode>>, Reject> {
         self.expire(now);
+        if let Some(results) = self.act_as_consumer(now, group, |consumer, env| consumer.classic_leave(env, leavers)) {
+            return Ok(results);
+        }
         match self.act(now, group, |classic, env| classic.leave(env, leavers)) {
             Some(results) => Ok(results?),
             None => Ok(leavers.iter().map(|_| Err(ErrorCode::UnknownMemberId)).collect()),
         }
     }
 
+    // ---- membership of consumer groups ----
+
+    /// A member of a consumer group is there, joins or leaves (KIP-848). A classic group nobody is in becomes a consumer
+    /// group when somebody joins it so.
+    pub fn beat(&mut self, now: Time, beat: &Beat<'_>, pace: &Pace) -> Result<Beaten, Reject> {
+        self.expire(now);
+        if beat.epoch < 0 {
+            return self.leave_by_beat(now, beat);
+        }
+        if let Some(outcome) = self.act_as_consumer(now, beat.group, |consumer, env| consumer.beat(env, beat, pace)) {
+            return outcome;
+        }
+        if !beat.joins() {
+            return Err(match self.groups.contains_key(beat.group) {
+                true => not_of_kind(beat.group, GroupKind::Consumer),
+                false => Reject::new(ErrorCode::GroupIdNotFound, format!("Consumer group {} not found.", beat.group)),
+            });
+        }
+        if self.groups.get(beat.group).is_some_and(|group| !group.is_empty() || group.kind() == GroupKind::Share) {
+            return self.upgrade(now, beat, pace);
+        }
+        self.found(now, beat, pace)
+    }
+
+    /// A member of the consumer protocol joins a classic group, whose members go on as members of a consumer group.
+    fn upgrade(&mut self, now: Time, beat: &Beat<'_>, pace: &Pace) -> Result<Beaten, Reject> {
+        let upgraded = self.act(now, beat.group, |classic, env| Consumer::upgraded(classic, env, beat.group));
+        let consumer = upgraded.unwrap_or_else(|| Err(not_of_kind(beat.group, GroupKind::Consumer)))?;
+        let id = Arc::from(beat.group);
+        self.timers.cancel_all_of(&id);
+        self.put(now, id, Members::Consumer(Box::new(consumer)));
+        self.act_as_consumer(now, beat.group, |consumer, env| {
+            consumer.expect_all(env);
+            consumer.beat(env, beat, pace)
+        })
+        .unwrap_or_else(|| Err(not_of_kind(beat.group, GroupKind::Consumer)))
+    }
+
+    /// The first member joins. If it is refused there is no group.
+    fn found(&mut self, now: Time, beat: &Beat<'_>, pace: &Pace) -> Result<Beaten, Reject> {
+        let id: Arc<str> = Arc::from(beat.group);
+        let mut consumer = Consumer::new(&id);
+        let mut env = Env {
+            now,
+            settings: &self.settings,
+            catalog: &self.catalog,
+            timers: &mut self.timers,
+            answers: &mut self.answers,
+        };
+        let beaten = consumer.beat(&mut env, beat, pace)?;
+        self.put(now, id, Members::Consumer(Box::new(consumer)));
+        Ok(beaten)
+    }
+
+    /// A member of a share group is there, joins or leaves (KIP-932).
+    pub fn share_beat(&mut self, now: Time, beat: &ShareBeat<'_>, pace: &Pace) -> Result<Beaten, Reject> {
+        self.expire(now);
+        if beat.epoch < 0 {
+            let left = self.act_as_share(now, beat.group, |share, env| share.leave(env, beat.member_id));
+            left.unwrap_or_else(|| {
+                Err(self.describe_share(beat.group).err().unwrap_or_else(|| not_found(beat.group)))
+            })?;
+            return Ok(Beaten { epoch: beat.epoch, heartbeat_interval_ms: 0, assignment: None });
+        }
+        if let Some(outcome) = self.act_as_share(now, beat.group, |share, env| share.beat(env, beat, pace)) {
+            return outcome;
+        }
+        if self.groups.contains_key(beat.group) {
+            return Err(not_of_kind(beat.group, GroupKind::Share));
+        }
+        if beat.epoch != 0 {
+            let message = format!("Share group {} not found.", beat.group);
+            return Err(Reject::new(ErrorCode::GroupIdNotFound, message));
+        }
+        let id: Arc<str> = Arc::from(beat.group);
+        let mut share = Share::new(&id);
+        let mut env = Env {
+            now,
+            settings: &self.settings,
+            catalog: &self.catalog,
+            timers: &mut self.timers,
+            answers: &mut self.answers,
+        };
+        let beaten = share.beat(&mut env, beat, pace)?;
+        self.put(now, id, Members::Share(Box::new(share)));
+        Ok(beaten)
+    }
+
+    fn leave_by_beat(&mut self, now: Time, beat: &Beat<'_>) -> Result<Beaten, Reject> {
+        let left = self.act_as_consumer(now, beat.group, |consumer, env| consumer.leave(env, beat));
+        let Some(left) = left else {
+            let known = self.groups.contains_key(beat.group);
+            return Err(if known { not_of_kind(beat.group, GroupKind::Consumer) } else { not_found(beat.group) });
+        };
+        left?;
+        Ok(Beaten { epoch: beat.epoch, heartbeat_interval_ms: 0, assignment: None })
+    }
+
     // ---- offsets ----
+
+    /// Whether this member may ask for offsets of this group. Anybody may who claims to be no member.
+    pub fn check_offset_fetch(&self, group: &str, member_id: Option<&str>, epoch: i32) -> Result<(), Reject> {
+        Ok(self.consumer(group).map_or(Ok(()), |consumer| consumer.check_offset_fetch(member_id, epoch))?)
+    }
+
+    /// Whether this is a member that speaks the consumer protocol, whose epochs old versions of requests do not know.
+    pub fn speaks_consumer_protocol(&self, group: &str, member_id: &str) -> bool {
+        self.consumer(group).is_some_and(|consumer| consumer.speaks_consumer_protocol(member_id))
+    }
 
     /// Whether offsets may be committed by this claim, and the means to do so.
     ///
@@ -246,10 +435,70 @@ impl Groups {
             }
             self.create(now, group);
         }
-        self.act(now, group, |classic, env| classic.admit_commit(env, claim)).unwrap_or(Err(if_unknown))?;
+        let stale = match self.consumer(group) {
+            Some(consumer) => consumer.admit_commit(claim)?,
+            None if self.is_share(group) => return Err(not_of_kind(group, GroupKind::Consumer)),
+            None => {
+                self.act(now, group, |classic, env| classic.admit_commit(env, claim)).unwrap_or(Err(if_unknown))?;
+                None
+            }
+        };
         let metadata_max_chars = self.settings.offset_metadata_max_chars;
         let group = self.groups.get_mut(group).ok_or(if_unknown)?;
-        Ok(Commit { offsets: &mut group.offsets, now, metadata_max_chars, retention })
+        let (offsets, commits) = (&mut group.offsets, &mut self.commits);
+        Ok(Commit { offsets, commits, transaction_of: None, now, metadata_max_chars, retention, stale })
+    }
+
+    /// Whether offsets may be sent by this claim within a transaction of this producer, and the means to do so. They
+    /// count when the transaction commits: see [`Self::end_pending_offsets`].
+    pub fn begin_transactional_commit(
+        &mut self,
+        now: Time,
+        group: &str,
+        claim: &Claim<'_>,
+        producer_id: i64,
+    ) -> Result<Commit<'_>, Reject> {
+        self.expire(now);
+        if !self.groups.contains_key(group) {
+            if claim.generation >= 0 {
+                return Err(ErrorCode::IllegalGeneration.into());
+            }
+            self.create(now, group);
+        }
+        let metadata_max_chars = self.settings.offset_metadata_max_chars;
+        let group = self.groups.get_mut(group).ok_or(ErrorCode::IllegalGeneration)?;
+        let stale = match &group.members {
+            Members::Classic(classic) => classic.check_transactional_commit(claim).map(|()| None)?,
+            Members::Consumer(consumer) => consumer.admit_transactional_commit(claim)?,
+            Members::Share(_) => return Err(ErrorCode::GroupIdNotFound.into()),
+        };
+        Ok(Commit {
+            offsets: &mut group.offsets,
+            commits: &mut self.commits,
+            transaction_of: Some(producer_id),
+            now,
+            metadata_max_chars,
+            retention: None,
+            stale,
+        })
+    }
+
+    /// The groups to which an open transaction of this producer has sent offsets.
+    pub fn with_pending_offsets_of(&self, producer_id: i64) -> Vec<String> {
+        let sent = self.groups.iter().filter(|(_, group)| group.offsets.has_pending_of(producer_id));
+        sent.map(|(id, _)| id.to_string()).collect()
+    }
+
+    /// The producer's transaction has ended: the offsets it sent take effect or are forgotten.
+    pub fn end_pending_offsets(&mut self, group: &str, producer_id: i64, committed: bool) {
+        if let Some(group) = self.groups.get_mut(group) {
+            group.offsets.end_pending(producer_id, committed);
+        }
+    }
+
+    /// Whether an open transaction has sent an offset for this partition, so that the committed one is about to change.
+    pub fn is_unstable(&self, group: &str, topic: &str, partition: i32) -> bool {
+        self.groups.get(group).is_some_and(|group| group.offsets.is_pending(topic, partition))
     }
 
     /// The committed offset of a partition, if there is one for this topic.
@@ -265,22 +514,63 @@ impl Groups {
     /// Whether offsets of this group may be deleted at all.
     pub fn begin_offset_delete(&mut self, group: &str) -> Result<OffsetDelete<'_>, Reject> {
         let group = self.groups.get_mut(group).ok_or(ErrorCode::GroupIdNotFound)?;
-        group.classic.check_offset_delete()?;
+        match &group.members {
+            Members::Classic(classic) => classic.check_offset_delete()?,
+            Members::Consumer(_) => {}
+            Members::Share(_) => return Err(ErrorCode::GroupIdNotFound.into()),
+        }
         Ok(OffsetDelete { group })
     }
 
     /// A topic is gone, and the offsets committed for it with it.
     pub fn topic_deleted(&mut self, topic: &str) {
+        self.catalog.remove(topic);
         for group in self.groups.values_mut() {
             group.offsets.remove_topic(topic);
+            match &mut group.members {
+                Members::Classic(_) => {}
+                Members::Consumer(consumer) => consumer.topic_changed(topic),
+                Members::Share(share) => share.topic_changed(&self.catalog, topic),
+            }
+        }
+    }
+
+    /// A topic is new, or has more partitions, or lives elsewhere: groups that assign it look at it again.
+    pub fn topic_changed(&mut self, topic: &str, facts: TopicFacts) {
+        self.catalog.put(topic, facts);
+        for group in self.groups.values_mut() {
+            match &mut group.members {
+                Members::Classic(_) => {}
+                Members::Consumer(consumer) => consumer.topic_changed(topic),
+                Members::Share(share) => share.topic_changed(&self.catalog, topic),
+            }
         }
     }
 
     // ---- seeing and deleting groups ----
 
-    /// A group as it is now.
+    /// A classic group as it is now.
     pub fn describe(&self, group: &str) -> Result<GroupView, Reject> {
-        self.groups.get(group).map(|group| group.classic.view()).ok_or_else(|| not_found(group))
+        match &self.groups.get(group).ok_or_else(|| not_found(group))?.members {
+            Members::Classic(classic) => Ok(classic.view()),
+            _ => Err(not_of_kind(group, GroupKind::Classic)),
+        }
+    }
+
+    /// A group of the consumer protocol as it is now.
+    pub fn describe_consumer(&self, group: &str) -> Result<ConsumerGroupView, Reject> {
+        match &self.groups.get(group).ok_or_else(|| not_found(group))?.members {
+            Members::Consumer(consumer) => Ok(consumer.view(&self.catalog, self.settings.default_assignor())),
+            _ => Err(not_of_kind(group, GroupKind::Consumer)),
+        }
+    }
+
+    /// A share group as it is now.
+    pub fn describe_share(&self, group: &str) -> Result<ShareGroupView, Reject> {
+        match &self.groups.get(group).ok_or_else(|| not_found(group))?.members {
+            Members::Share(share) => Ok(share.view(&self.catalog)),
+            _ => Err(not_of_kind(group, GroupKind::Share)),
+        }
     }
 
     /// All groups in these states, or all if none is named. States are compared as Kafka does, without regard to case.
@@ -290,15 +580,21 @@ impl Groups {
             .iter()
             .map(|(id, group)| Listed {
                 group_id: id,
-                protocol_type: group.classic.protocol_type().unwrap_or_default(),
-                state: group.classic.state(),
+                kind: group.kind(),
+                protocol_type: group.protocol_type(),
+                state: group.state_name(),
             })
-            .filter(move |group| states.is_empty() || states.contains(&group.state.name().to_lowercase()))
+            .filter(move |group| states.is_empty() || states.contains(&group.state.to_lowercase()))
     }
 
     /// Deletes a group nobody is in, with its offsets.
     pub fn delete(&mut self, group: &str) -> Result<(), Reject> {
-        self.groups.get(group).ok_or_else(|| not_found(group))?.classic.check_delete()?;
+        match &self.groups.get(group).ok_or_else(|| not_found(group))?.members {
+            Members::Classic(classic) => classic.check_delete()?,
+            Members::Consumer(consumer) if consumer.state() == ConsumerState::Empty => {}
+            Members::Share(share) if share.is_empty() => {}
+            Members::Consumer(_) | Members::Share(_) => return Err(ErrorCode::NonEmptyGroup.into()),
+        }
         self.remove(group);
         Ok(())
     }
@@ -314,13 +610,17 @@ impl Groups {
     /// is [`State::Dead`].
     pub fn unload(&mut self, now: Time, group: &str) {
         self.act(now, group, |classic, env| classic.unload(env));
+        self.act_as_consumer(now, group, |consumer, env| consumer.unload(env));
+        self.act_as_share(now, group, |share, env| share.unload(env));
     }
 
     /// A coordinator takes the group over with what the log has kept: the last generation whose assignment was known,
     /// its members with a fresh session each, and the offsets. A rebalance that was under way is forgotten.
     pub fn load(&mut self, now: Time, group: &str) {
         self.act(now, group, |classic, env| classic.load(env));
-        if self.groups.get(group).is_some_and(|group| !group.classic.is_logged() && group.offsets.is_empty()) {
+        self.act_as_consumer(now, group, |consumer, env| consumer.load(env));
+        self.act_as_share(now, group, |share, env| share.load(env));
+        if self.groups.get(group).is_some_and(|group| !group.is_logged()) {
             self.remove(group);
         }
     }
@@ -329,6 +629,49 @@ impl Groups {
     pub fn reload(&mut self, now: Time, group: &str) {
         self.unload(now, group);
         self.load(now, group);
+    }
+
+    // ---- from outside ----
+
+    /// The id of the member that has this member id, instance id or client id.
+    pub fn member_meant(&self, group: &str, name: &str) -> Option<String> {
+        let meant =
+            |id: &str, instance: Option<&str>, client: &str| id == name || instance == Some(name) || client == name;
+        match &self.groups.get(group)?.members {
+            Members::Classic(classic) => {
+                let mut members = classic.view().members.into_iter();
+                members.find(|m| meant(&m.member_id, m.group_instance_id.as_deref(), &m.client_id)).map(|m| m.member_id)
+            }
+            Members::Consumer(consumer) => {
+                let mut members = consumer.view(&self.catalog, self.settings.default_assignor()).members.into_iter();
+                members.find(|m| meant(&m.member_id, m.group_instance_id.as_deref(), &m.client_id)).map(|m| m.member_id)
+            }
+            Members::Share(share) => {
+                let mut members = share.view(&self.catalog).members.into_iter();
+                members.find(|m| meant(&m.member_id, None, &m.client_id)).map(|m| m.member_id)
+            }
+        }
+    }
+
+    /// Ends a member's session as if it had not been heard of for too long.
+    pub fn expire_member(&mut self, now: Time, group: &str, member: &str) {
+        self.act(now, group, |classic, env| classic.session_is_due(env, member));
+        self.act_as_consumer(now, group, |consumer, env| consumer.session_is_due(env, member));
+        self.act_as_share(now, group, |share, env| share.session_is_due(env, member));
+    }
+
+    /// Makes the members join again, if there are any.
+    pub fn rebalance(&mut self, now: Time, group: &str) {
+        self.act(now, group, |classic, env| classic.rebalance_on_demand(env));
+        self.act_as_consumer(now, group, |consumer, _| consumer.rebalance_on_demand());
+        self.act_as_share(now, group, |share, _| share.rebalance_on_demand());
+    }
+
+    /// Forgets everything a group has committed.
+    pub fn drop_offsets(&mut self, group: &str) {
+        if let Some(group) = self.groups.get_mut(group) {
+            group.offsets.clear();
+        }
     }
 
     // ---- time and answers ----
@@ -341,10 +684,23 @@ impl Groups {
     /// Lets everything happen that is due.
     pub fn expire(&mut self, now: Time) {
         while let Some(Timer { group, event }) = self.timers.pop_due(now) {
-            self.act(now, &group, |classic, env| match event {
+            self.act(now, &group, |classic, env| match &event {
                 Event::Join => classic.join_is_due(env),
                 Event::Sync => classic.sync_is_due(env),
-                Event::Session(member) => classic.session_is_due(env, &member),
+                Event::Session(member) => classic.session_is_due(env, member),
+                Event::Rebalance(_) | Event::Rejoin(_) | Event::Resync(_) => {}
+            });
+            self.act_as_consumer(now, &group, |consumer, env| match &event {
+                Event::Session(member) => consumer.session_is_due(env, member),
+                Event::Rebalance(member) => consumer.rebalance_is_due(env, member),
+                Event::Rejoin(member) => consumer.rejoin_is_due(env, member),
+                Event::Resync(member) => consumer.resync_is_due(env, member),
+                Event::Join | Event::Sync => {}
+            });
+            self.act_as_share(now, &group, |share, env| {
+                if let Event::Session(member) = &event {
+                    share.session_is_due(env, member);
+                }
             });
         }
         if self.next_cleanup.is_some_and(|at| at <= now) {
@@ -364,7 +720,7 @@ impl Groups {
         let mut ended = Vec::new();
         for (id, group) in &mut self.groups {
             group.expire_offsets(now, retention);
-            if group.offsets.is_empty() && group.classic.state() == State::Empty {
+            if group.has_no_offsets() && group.is_empty() && group.kind() != GroupKind::Share {
                 ended.push(Arc::clone(id));
             }
         }
@@ -375,11 +731,44 @@ impl Groups {
         }
     }
 
-    fn create(&mut self, now: Time, id: &str) -> &mut Group {
+    fn create(&mut self, now: Time, id: &str) {
         let id: Arc<str> = Arc::from(id);
+        let classic = Classic::new(&id, now);
+        self.put(now, id, Members::Classic(Box::new(classic)));
+    }
+
+    /// Gives a group other members; its offsets stay.
+    fn put(&mut self, now: Time, id: Arc<str>, members: Members) {
         self.next_cleanup.get_or_insert(now + self.settings.offsets_retention_check_interval);
-        let group = Group { classic: Classic::new(&id, now), offsets: Offsets::default() };
-        self.groups.entry(id).or_insert(group)
+        match self.groups.get_mut(&id) {
+            Some(group) => group.members = members,
+            None => {
+                self.groups.insert(id, Group { members, offsets: Offsets::default() });
+            }
+        }
+    }
+
+    /// An empty group of another protocol becomes an empty classic one.
+    fn forget_members(&mut self, now: Time, id: &str) {
+        let id: Arc<str> = Arc::from(id);
+        self.timers.cancel_all_of(&id);
+        let classic = Classic::new(&id, now);
+        self.put(now, id, Members::Classic(Box::new(classic)));
+    }
+
+    fn consumer(&self, group: &str) -> Option<&Consumer> {
+        match &self.groups.get(group)?.members {
+            Members::Consumer(consumer) => Some(consumer),
+            _ => None,
+        }
+    }
+
+    fn is_share(&self, group: &str) -> bool {
+        self.groups.get(group).is_some_and(|group| group.kind() == GroupKind::Share)
+    }
+
+    fn is_empty_consumer(&self, group: &str) -> bool {
+        self.consumer(group).is_some_and(|consumer| consumer.state() == ConsumerState::Empty)
     }
 
     fn remove(&mut self, id: &str) {
@@ -392,22 +781,126 @@ impl Groups {
     }
 
     fn act<R>(&mut self, now: Time, group: &str, act: impl FnOnce(&mut Classic, &mut Env<'_>) -> R) -> Option<R> {
-        let mut env = Env { now, settings: &self.settings, timers: &mut self.timers, answers: &mut self.answers };
-        self.groups.get_mut(group).map(|group| act(&mut group.classic, &mut env))
+        let (members, mut env) = self.members(now, group)?;
+        match members {
+            Members::Classic(classic) => Some(act(classic, &mut env)),
+            _ => None,
+        }
+    }
+
+    fn act_as_share<R>(
+        &mut self,
+        now: Time,
+        group: &str,
+        act: impl FnOnce(&mut Share, &mut Env<'_>) -> R,
+    ) -> Option<R> {
+        let (members, mut env) = self.members(now, group)?;
+        match members {
+            Members::Share(share) => Some(act(share, &mut env)),
+            _ => None,
+        }
+    }
+
+    fn act_as_consumer<R>(
+        &mut self,
+        now: Time,
+        group: &str,
+        act: impl FnOnce(&mut Consumer, &mut Env<'_>) -> R,
+    ) -> Option<R> {
+        let (members, mut env) = self.members(now, group)?;
+        let Members::Consumer(consumer) = members else { return None };
+        let outcome = act(consumer, &mut env);
+        if let Some(Downgrade { mut classic, rebalance }) = consumer.take_downgrade() {
+            classic.take_over(&mut env, rebalance);
+            *members = Members::Classic(Box::new(classic));
+        }
+        Some(outcome)
+    }
+
+    fn members(&mut self, now: Time, group: &str) -> Option<(&mut Members, Env<'_>)> {
+        let env = Env {
+            now,
+            settings: &self.settings,
+            catalog: &self.catalog,
+            timers: &mut self.timers,
+            answers: &mut self.answers,
+        };
+        self.groups.get_mut(group).map(|group| (&mut group.members, env))
     }
 }
 
 impl Group {
+    fn has_no_offsets(&self) -> bool {
+        self.offsets.is_empty() && !self.offsets.has_pending()
+    }
+
+    fn kind(&self) -> GroupKind {
+        match &self.members {
+            Members::Classic(_) => GroupKind::Classic,
+            Members::Consumer(_) => GroupKind::Consumer,
+            Members::Share(_) => GroupKind::Share,
+        }
+    }
+
+    fn protocol_type(&self) -> &str {
+        match &self.members {
+            Members::Classic(classic) => classic.protocol_type().unwrap_or_default(),
+            Members::Consumer(_) => "consumer",
+            Members::Share(_) => "share",
+        }
+    }
+
+    fn state_name(&self) -> &'static str {
+        match &self.members {
+            Members::Classic(classic) => classic.state().name(),
+            Members::Consumer(consumer) => consumer.state().name(),
+            Members::Share(share) => share.state_name(),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        match &self.members {
+            Members::Classic(classic) => classic.state() == State::Empty,
+            Members::Consumer(consumer) => consumer.state() == ConsumerState::Empty,
+            Members::Share(share) => share.is_empty(),
+        }
+    }
+
+    /// Something of it would be there again after its coordinator is gone.
+    fn is_logged(&self) -> bool {
+        match &self.members {
+            Members::Classic(classic) => classic.is_logged() || !self.has_no_offsets(),
+            Members::Consumer(_) | Members::Share(_) => true,
+        }
+    }
+
+    fn is_subscribed_to(&self, topic: &str) -> bool {
+        match &self.members {
+            Members::Classic(classic) => classic.is_subscribed_to(topic),
+            Members::Consumer(consumer) => consumer.is_subscribed_to(topic),
+            Members::Share(_) => false,
+        }
+    }
+
+    fn retention_starts(&self) -> Option<RetentionStart> {
+        match &self.members {
+            Members::Classic(classic) => classic.retention_starts(),
+            Members::Consumer(_) => Some(RetentionStart::Commit),
+            Members::Share(_) => None,
+        }
+    }
+
     fn expire_offsets(&mut self, now: Time, retention: Duration) {
-        let Some(start) = self.classic.retention_starts() else { return };
-        let classic = &self.classic;
-        self.offsets.retain(|topic, committed| {
+        let Some(start) = self.retention_starts() else { return };
+        let mut offsets = std::mem::take(&mut self.offsets);
+        offsets.retain(|topic, committed| {
             let ends_at = committed.expires_at.unwrap_or_else(|| match start {
                 RetentionStart::Commit => committed.committed_at + retention,
                 RetentionStart::At(since) => since + retention,
             });
-            classic.is_subscribed_to(topic) || now < ends_at
+            self.is_subscribed_to(topic) || now < ends_at
         });
+        self.offsets = offsets;
     }
 }
 
@@ -420,7 +913,7 @@ pub struct OffsetDelete<'a> {
 impl OffsetDelete<'_> {
     /// Deletes one partition's offset; it need not have one. Topics somebody in the group reads are refused.
     pub fn remove(&mut self, topic: &str, partition: i32) -> Result<(), Reject> {
-        if self.group.classic.is_subscribed_to(topic) {
+        if self.group.is_subscribed_to(topic) {
             return Err(ErrorCode::GroupSubscribedToTopic.into());
         }
         self.group.offsets.remove(topic, partition);
@@ -428,19 +921,12 @@ impl OffsetDelete<'_> {
     }
 }
 
-/// Java's `String.hashCode`.
-fn java_hash(text: &str) -> i32 {
-    text.encode_utf16().fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)))
+fn millis(ms: i32) -> Duration {
+    crate::time::millis(ms)
 }
 
-/// Where a Java `HashMap` of this many entries keeps a string: iteration goes by slot.
-fn java_hash_map_slot(key: &str, entries: usize) -> u32 {
-    let mut slots = 16;
-    while entries > slots / 4 * 3 {
-        slots *= 2;
-    }
-    let hash = java_hash(key).cast_unsigned();
-    (hash ^ (hash >> 16)) & u32::try_from(slots - 1).unwrap_or(u32::MAX)
+fn not_of_kind(group: &str, kind: GroupKind) -> Reject {
+    Reject::new(ErrorCode::GroupIdNotFound, format!("Group {group} is not a {} group.", kind.name()))
 }
 
 fn not_found(group: &str) -> Reject {

@@ -19,6 +19,12 @@ pub(super) enum Event {
     Sync,
     /// A member, or one only given its id, was not heard of for too long.
     Session(Arc<str>),
+    /// A member of a consumer group has not given up in time what it must.
+    Rebalance(Arc<str>),
+    /// A classic member of a consumer group has not joined again in time.
+    Rejoin(Arc<str>),
+    /// A classic member of a consumer group has not asked in time for its assignment.
+    Resync(Arc<str>),
 }
 
 /// Deadlines by time and by timer. Timers due at the same moment fire in the order of their names, so that a run can
@@ -36,6 +42,13 @@ impl Timers {
             self.by_time.remove(&(before, timer.clone()));
         }
         self.by_time.insert((at, timer));
+    }
+
+    /// Sets the timer unless it is set.
+    pub(super) fn schedule_if_absent(&mut self, timer: Timer, at: Time) {
+        if !self.by_timer.contains_key(&timer) {
+            self.schedule(timer, at);
+        }
     }
 
     pub(super) fn cancel(&mut self, timer: &Timer) {

@@ -1,7 +1,31 @@
 //! Groups as others may see them.
 
+use super::consumer::ConsumerState;
+use crate::wire::Uuid;
 use bytes::Bytes;
 use serde::Serialize;
+
+/// The kinds of groups, one for each protocol between members and coordinator (`Group.GroupType`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum GroupKind {
+    /// Members join and sync, one of them assigns.
+    Classic,
+    /// Members beat, the coordinator assigns (KIP-848).
+    Consumer,
+    /// Members beat, and may share partitions (KIP-932).
+    Share,
+}
+
+impl GroupKind {
+    /// The name in Kafka's spelling.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Classic => "classic",
+            Self::Consumer => "consumer",
+            Self::Share => "share",
+        }
+    }
+}
 
 /// A group as others may see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -42,6 +66,87 @@ pub struct MemberView {
     #[serde(serialize_with = "as_list")]
     pub assignment: Bytes,
 }
+
+/// A group of the consumer protocol as others may see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ConsumerGroupView {
+    /// Its id.
+    pub group_id: String,
+    /// Where it is in its life.
+    pub state: ConsumerState,
+    /// How often members, subscriptions or topics have changed.
+    pub epoch: i32,
+    /// The epoch its target assignment is for.
+    pub assignment_epoch: i32,
+    /// The assignor in use.
+    pub assignor: &'static str,
+    /// Its members, by id.
+    pub members: Vec<ConsumerMemberView>,
+}
+
+/// A member of a group of the consumer protocol as others may see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ConsumerMemberView {
+    /// The id it chose.
+    pub member_id: String,
+    /// The id its user gave it, which makes it a static member.
+    pub group_instance_id: Option<String>,
+    /// Its rack.
+    pub rack: Option<String>,
+    /// The epoch it has reached; -2 for a static member that has left for a while.
+    pub epoch: i32,
+    /// Its client id.
+    pub client_id: String,
+    /// Where it beats from, as Kafka writes addresses: `/127.0.0.1`.
+    pub client_host: String,
+    /// The topics it subscribes to by name.
+    pub topics: Vec<String>,
+    /// The expression it subscribes with; empty for none.
+    pub regex: String,
+    /// What it has, and what it is still giving up.
+    pub assignment: Vec<TopicShare>,
+    /// What it is to have.
+    pub target: Vec<TopicShare>,
+    /// It speaks the classic protocol.
+    pub is_classic: bool,
+}
+
+/// A share group as others may see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ShareGroupView {
+    /// Its id.
+    pub group_id: String,
+    /// `Empty` or `Stable`.
+    pub state: &'static str,
+    /// How often members, subscriptions or topics have changed.
+    pub epoch: i32,
+    /// The epoch its target assignment is for.
+    pub assignment_epoch: i32,
+    /// Its members, by id.
+    pub members: Vec<ShareMemberView>,
+}
+
+/// A member of a share group as others may see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ShareMemberView {
+    /// The id it chose.
+    pub member_id: String,
+    /// Its rack.
+    pub rack: Option<String>,
+    /// The epoch it has reached.
+    pub epoch: i32,
+    /// Its client id.
+    pub client_id: String,
+    /// Where it beats from, as Kafka writes addresses: `/127.0.0.1`.
+    pub client_host: String,
+    /// The topics it subscribes to.
+    pub topics: Vec<String>,
+    /// What it may read.
+    pub assignment: Vec<TopicShare>,
+}
+
+/// Partitions of one topic: its name, its id, and their indices in ascending order.
+pub type TopicShare = (String, Uuid, Vec<i32>);
 
 /// Where a group is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

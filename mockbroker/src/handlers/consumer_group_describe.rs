@@ -1,0 +1,81 @@
+//! ConsumerGroupDescribe (69), versions 0–1.
+//!
+//! Does: epochs, assignor and members of consumer groups with what they have and are to have; which protocol a member
+//! speaks in version 1 (KIP-1099).
+//! Leaves out: nothing.
+//! Differs from Apache Kafka: the answer has the order of the request.
+
+use super::groups::{coordinated, optional, speaking_consumer_protocol};
+use super::{Answer, GROUP_OPERATIONS, NO_OPERATIONS, message};
+use crate::cluster::Caller;
+use crate::error::{ErrorCode, Reject};
+use crate::state::State;
+use crate::state::groups::{ConsumerGroupView, ConsumerMemberView, TopicShare};
+use crate::time::Time;
+use crate::wire::Str;
+use crate::wire::generated::consumer_group_describe_request::ConsumerGroupDescribeRequest;
+use crate::wire::generated::consumer_group_describe_response::{
+    Assignment, ConsumerGroupDescribeResponse, DescribedGroup, Member, TopicPartitions,
+};
+
+pub(super) fn consumer_group_describe(
+    state: &mut State,
+    _: Time,
+    from: &Caller,
+    request: ConsumerGroupDescribeRequest,
+) -> Answer {
+    let operations = if request.include_authorized_operations { GROUP_OPERATIONS } else { NO_OPERATIONS };
+    let groups = request.group_ids.into_iter().map(|group_id| match describe(state, from, &group_id) {
+        Ok(view) => DescribedGroup { group_id, authorized_operations: operations, ..described(view) },
+        Err(reject) => refused(group_id, &reject),
+    });
+    Answer::now(ConsumerGroupDescribeResponse { groups: groups.collect(), ..Default::default() })
+}
+
+fn describe(state: &State, from: &Caller, group: &str) -> Result<ConsumerGroupView, Reject> {
+    speaking_consumer_protocol(state)?;
+    coordinated(state, from, group)?;
+    state.groups.describe_consumer(group)
+}
+
+fn described(view: ConsumerGroupView) -> DescribedGroup {
+    DescribedGroup {
+        group_state: Str::from(view.state.name()),
+        group_epoch: view.epoch,
+        assignment_epoch: view.assignment_epoch,
+        assignor_name: Str::from(view.assignor),
+        members: view.members.into_iter().map(member).collect(),
+        ..Default::default()
+    }
+}
+
+fn member(member: ConsumerMemberView) -> Member {
+    Member {
+        member_id: Str::from(member.member_id),
+        instance_id: optional(member.group_instance_id),
+        rack_id: optional(member.rack),
+        member_epoch: member.epoch,
+        client_id: Str::from(member.client_id),
+        client_host: Str::from(member.client_host),
+        subscribed_topic_names: member.topics.into_iter().map(Str::from).collect(),
+        subscribed_topic_regex: Some(Str::from(member.regex)),
+        assignment: assignment(member.assignment),
+        target_assignment: assignment(member.target),
+        member_type: i8::from(!member.is_classic),
+    }
+}
+
+fn assignment(shares: Vec<TopicShare>) -> Assignment {
+    let topics = shares.into_iter().map(|(name, topic_id, partitions)| TopicPartitions {
+        topic_id,
+        topic_name: Str::from(name),
+        partitions,
+    });
+    Assignment { topic_partitions: topics.collect() }
+}
+
+/// Only a group that is not there is explained.
+fn refused(group_id: Str, reject: &Reject) -> DescribedGroup {
+    let error_message = message(reject).filter(|_| reject.code == ErrorCode::GroupIdNotFound);
+    DescribedGroup { group_id, error_code: reject.code.code(), error_message, ..Default::default() }
+}

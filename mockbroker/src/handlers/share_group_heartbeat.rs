@@ -1,0 +1,97 @@
+//! ShareGroupHeartbeat (76), version 1.
+//!
+//! Does: members of share groups (KIP-932) join, beat, learn which partitions they may read, and leave.
+//! Leaves out: nothing of its own; ShareFetch and ShareAcknowledge are not served yet.
+//! Differs from Apache Kafka: a partition can be assigned from the heartbeat after the one that first asks for its topic;
+//! Kafka's state topic may take longer to be ready.
+
+use super::Answer;
+use super::groups::{coordinated, explained, speaking_share_protocol};
+use crate::cluster::Caller;
+use crate::error::{ErrorCode, Reject};
+use crate::state::State;
+use crate::state::groups::{Beaten, ShareBeat};
+use crate::time::Time;
+use crate::wire::Str;
+use crate::wire::generated::share_group_heartbeat_request::ShareGroupHeartbeatRequest;
+use crate::wire::generated::share_group_heartbeat_response::{
+    Assignment, ShareGroupHeartbeatResponse, TopicPartitions,
+};
+
+/// A member leaves.
+const LEAVE: i32 = -1;
+
+pub(super) fn share_group_heartbeat(
+    state: &mut State,
+    now: Time,
+    from: &Caller,
+    request: ShareGroupHeartbeatRequest,
+) -> Answer {
+    Answer::now(match beat(state, now, from, &request) {
+        Ok(beaten) => answered(request.member_id, beaten),
+        Err(reject) => ShareGroupHeartbeatResponse {
+            error_code: reject.code.code(),
+            // Kafka refuses a member without an id before its coordinator looks at it, and does not explain.
+            error_message: explained(&reject).filter(|_| is_valid_id(&request.member_id)),
+            ..Default::default()
+        },
+    })
+}
+
+fn beat(state: &mut State, now: Time, from: &Caller, request: &ShareGroupHeartbeatRequest) -> Result<Beaten, Reject> {
+    speaking_share_protocol(state)?;
+    check(request)?;
+    coordinated(state, from, &request.group_id)?;
+    let pace = state.share_pace(&request.group_id);
+    let topics = request.subscribed_topic_names.as_ref();
+    let beat = ShareBeat {
+        group: &request.group_id,
+        member_id: &request.member_id,
+        epoch: request.member_epoch,
+        rack: request.rack_id.as_deref(),
+        topics: topics.map(|topics| topics.iter().map(ToString::to_string).collect()),
+        client_id: &from.client_id,
+        client_host: &from.client_host,
+    };
+    state.groups.share_beat(now, &beat, &pace)
+}
+
+/// Refuses what no client should send (`GroupCoordinatorService.throwIfShareGroupHeartbeatRequestIsInvalid`).
+fn check(request: &ShareGroupHeartbeatRequest) -> Result<(), Reject> {
+    let is_blank = |text: &str| text.trim().is_empty();
+    let problem = if !is_valid_id(&request.member_id) {
+        "Invalid member id in the request."
+    } else if is_blank(&request.member_id) {
+        "MemberId can't be empty."
+    } else if is_blank(&request.group_id) {
+        "GroupId can't be empty."
+    } else if request.rack_id.as_deref().is_some_and(is_blank) {
+        "RackId can't be empty."
+    } else if request.member_epoch == 0 && request.subscribed_topic_names.as_ref().is_none_or(Vec::is_empty) {
+        "SubscribedTopicNames must be set in first request."
+    } else if request.member_epoch < LEAVE {
+        "MemberEpoch is invalid."
+    } else {
+        return Ok(());
+    };
+    Err(Reject::new(ErrorCode::InvalidRequest, problem))
+}
+
+/// Neither empty nor longer than a UUID (`KafkaApis.isMemberIdValid`).
+fn is_valid_id(id: &str) -> bool {
+    !id.is_empty() && id.encode_utf16().count() <= 36
+}
+
+fn answered(member_id: Str, beaten: Beaten) -> ShareGroupHeartbeatResponse {
+    let assignment = beaten.assignment.map(|assignment| {
+        let topics = assignment.into_iter().map(|(topic_id, partitions)| TopicPartitions { topic_id, partitions });
+        Assignment { topic_partitions: topics.collect() }
+    });
+    ShareGroupHeartbeatResponse {
+        member_id: Some(member_id),
+        member_epoch: beaten.epoch,
+        heartbeat_interval_ms: beaten.heartbeat_interval_ms,
+        assignment,
+        ..Default::default()
+    }
+}
