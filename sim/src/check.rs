@@ -132,7 +132,7 @@ impl Setup {
         &mut self.kernel
     }
 
-    /// There is this cluster. Returns its `bootstrap.servers`.
+    /// There is this cluster, one at most. Returns its `bootstrap.servers`.
     pub fn kafka(&mut self, mut kafka: Kafka) -> String {
         kafka.config.seed = self.seed;
         let bootstrap = kafka.bootstrap_servers();
@@ -141,7 +141,11 @@ impl Setup {
     }
 
     /// There is a node of this name which runs an ordinary async program, on a tokio runtime with two worker threads.
-    /// The program is called when the simulation begins, and anew when the node restarts after a crash.
+    /// The program is called when the simulation begins, and anew when the node restarts after a crash. Other nodes reach
+    /// it by its name; a panic of the program's own future ends the run.
+    ///
+    /// # Panics
+    /// There is a node of this name already.
     pub fn node<F: Future<Output = ()> + 'static>(
         &mut self,
         name: &str,
@@ -151,12 +155,16 @@ impl Setup {
     }
 
     /// The same on another runtime.
+    ///
+    /// # Panics
+    /// There is a node of this name already.
     pub fn node_on<F: Future<Output = ()> + 'static>(
         &mut self,
         name: &str,
         runtime: Runtime,
         main: impl Fn() -> F + Send + Sync + 'static,
     ) -> &mut Self {
+        assert!(self.nodes.iter().all(|(taken, _)| taken != name), "there are two nodes '{name}'");
         let main = Arc::new(move || -> Pin<Box<dyn Future<Output = ()>>> { Box::pin(main()) });
         self.nodes.push((name.to_owned(), ServiceNode { main, runtime }));
         self
@@ -178,7 +186,7 @@ impl Setup {
     }
 
     /// At this virtual time after the beginning, this happens: usually a fault. Actions of one moment happen in the
-    /// order they were given.
+    /// order they were given. A run lasts at least until its last action.
     pub fn at(&mut self, time: Duration, action: impl FnOnce(&World) + 'static) -> &mut Self {
         self.actions.push((time, Box::new(action)));
         self

@@ -9,7 +9,8 @@ use rehearsal_mockbroker::state::nodes::NodeId;
 use rehearsal_mockbroker::view::View;
 use rehearsal_mockbroker::wire::batch::{self, Record};
 use rehearsal_sim_kernel::front;
-use rehearsal_sim_kernel::machine::{Latency, Moment, Node, ServiceId, ServiceNet};
+pub use rehearsal_sim_kernel::machine::MessageKind;
+use rehearsal_sim_kernel::machine::{self, Latency, Moment, Node, ServiceId, ServiceNet};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
@@ -65,6 +66,21 @@ pub struct StoredRecord {
     pub offset: i64,
     /// Key, value, headers and timestamp.
     pub record: Record,
+}
+
+/// Something the network carried, in virtual time since the beginning.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// When it was sent, or sent again.
+    pub sent: Duration,
+    /// When it arrived, later where a cut held it.
+    pub arrived: Duration,
+    /// The node it came from.
+    pub from: String,
+    /// The node it went to.
+    pub to: String,
+    /// What it was.
+    pub kind: MessageKind,
 }
 
 impl World {
@@ -234,6 +250,22 @@ impl World {
             stored.extend(records.map(|record| StoredRecord { offset: base + i64::from(record.offset_delta), record }));
         }
         Some(stored)
+    }
+
+    /// What the network carried since the beginning or the last call, in the order of arrival, with the names of its
+    /// nodes; nothing unless [`Config::record_messages`](rehearsal_sim_kernel::config::Config::record_messages) is set.
+    pub fn take_messages(&self) -> Vec<Message> {
+        front::kernel(|kernel, _| {
+            let carried = kernel.take_messages().into_iter();
+            let named = carried.map(|machine::Message { sent, arrived, from, to, kind }| Message {
+                sent: sent.since(Moment::START),
+                arrived: arrived.since(Moment::START),
+                from: kernel.name_of(from).to_owned(),
+                to: kernel.name_of(to).to_owned(),
+                kind,
+            });
+            named.collect()
+        })
     }
 
     /// The cluster itself, to plan faults and to read. What makes it answer somebody goes through [`Self::control`].

@@ -3,6 +3,7 @@
 
 use rehearsal_sim::check::{Kafka, Setup, check};
 use rehearsal_sim::runner;
+use rehearsal_sim::world::MessageKind;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -163,6 +164,23 @@ fn a_wall_clock_may_be_wrong_while_time_goes_on_as_it_does() {
             let (elapsed, wall): (Vec<u64>, Vec<u64>) = seen.iter().copied().unzip();
             assert_eq!(elapsed, [0, 10, 20, 30]);
             assert_eq!([wall[1] - wall[0], wall[1] + 10 - wall[2], wall[3] - wall[2]], [10, 3_600, 10]);
+        });
+    });
+}
+
+#[test]
+fn what_the_network_carried_can_be_looked_at() {
+    check("what the network carried", |setup| {
+        let _ = counting(setup);
+        setup.kernel().record_messages = true;
+        setup.at(secs(10), |world| world.cut_one_way("counter", "listener"));
+        setup.at(secs(20), |world| world.heal("counter", "listener"));
+        setup.finally(|world| {
+            let messages = world.take_messages();
+            let first = messages.iter().find(|message| message.from == "listener").expect("it connects");
+            assert_eq!((first.to.as_str(), first.kind), ("counter", MessageKind::Connect));
+            let held = messages.iter().filter(|message| message.arrived - message.sent > secs(1)).count();
+            assert!((8..=10).contains(&held), "{held} were held");
         });
     });
 }

@@ -29,6 +29,8 @@ pub struct Config {
     pub processor: Option<usize>,
     /// Whether whatever escapes the simulation ends it, by name. Default true.
     pub guard: bool,
+    /// Whether to keep what the network carried, for a report. Default false.
+    pub record_messages: bool,
     /// Whether to keep a line for every step, to find where two runs part. Slow. Default false.
     pub log_steps: bool,
 }
@@ -46,6 +48,7 @@ impl Default for Config {
             wall_max: Duration::from_secs(60),
             processor: None,
             guard: true,
+            record_messages: false,
             log_steps: false,
         }
     }

@@ -55,6 +55,9 @@ impl Child {
     /// # Errors
     /// The system gives no pipe or no process.
     pub fn start(config: Config, program: Program<'_>) -> io::Result<Self> {
+        // Both take the loader's lock, so not in the child: another thread may have it at the fork.
+        table::resolve_all();
+        images::look();
         let mut ends = [0; 2];
         // SAFETY: there is room for two descriptors.
         if unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) } != 0 {
@@ -205,8 +208,6 @@ fn live(config: Config, program: Program<'_>) -> ! {
     let wall_seconds = config.wall_max.as_secs().max(1);
     WALL_SECONDS.store(wall_seconds, Ordering::Relaxed);
     std::panic::set_hook(Box::new(tell_of_panic));
-    table::resolve_all();
-    images::look();
     thread::prepare();
     stay_on_one_processor(config.processor);
     watch(wall_seconds);

@@ -215,10 +215,36 @@ unsafe extern "C" fn on_system_call(_signal: c_int, _info: *mut siginfo_t, conte
     child::fail(
         token::status::ESCAPED,
         format_args!(
-            "a system call escaped the simulation: number {number} from {address:#x}, while thread {thread} had the \
-             turn (its last call was {call}). Its caller is not in the table of simulated functions.\n"
+            "a system call escaped the simulation: {} (number {number}) from {address:#x}, while thread {thread} had \
+             the turn (its last call was {call}). Its caller is not in the table of simulated functions.\n",
+            name_of(number)
         ),
     )
+}
+
+macro_rules! names {
+    ($($call:ident),* $(,)?) => {
+        /// The name of a system call that programs are likely to make.
+        fn name_of(number: c_long) -> &'static str {
+            $(if number == libc::$call {
+                return stringify!($call);
+            })*
+            "none of the well known"
+        }
+    };
+}
+
+names! {
+    SYS_accept, SYS_accept4, SYS_alarm, SYS_bind, SYS_clock_getres, SYS_clock_gettime, SYS_clock_nanosleep, SYS_clone,
+    SYS_close, SYS_connect, SYS_epoll_ctl, SYS_epoll_pwait, SYS_epoll_pwait2, SYS_epoll_wait, SYS_eventfd2,
+    SYS_execve, SYS_fcntl, SYS_flock, SYS_fork, SYS_futex, SYS_getitimer, SYS_getrandom, SYS_getrusage,
+    SYS_gettimeofday, SYS_inotify_init1, SYS_io_uring_setup, SYS_ioctl, SYS_kill, SYS_listen, SYS_memfd_create,
+    SYS_mq_open, SYS_nanosleep, SYS_pause, SYS_pidfd_open, SYS_pipe2, SYS_poll, SYS_ppoll, SYS_prctl, SYS_pselect6,
+    SYS_ptrace, SYS_read, SYS_readv, SYS_recvfrom, SYS_recvmmsg, SYS_recvmsg, SYS_restart_syscall,
+    SYS_rt_sigsuspend, SYS_rt_sigtimedwait, SYS_sched_setaffinity, SYS_sched_yield, SYS_seccomp, SYS_select,
+    SYS_sendfile, SYS_sendmmsg, SYS_sendmsg, SYS_sendto, SYS_setitimer, SYS_signalfd4, SYS_socket, SYS_socketpair,
+    SYS_splice, SYS_tee, SYS_time, SYS_timer_create, SYS_timer_settime, SYS_timerfd_create, SYS_times, SYS_uname,
+    SYS_vfork, SYS_wait4, SYS_waitid, SYS_write, SYS_writev,
 }
 
 /// Answers the time stamp counter with virtual nanoseconds. In the vDSO that would mix real and virtual time, so a

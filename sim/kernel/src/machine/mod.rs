@@ -25,7 +25,7 @@ mod trace;
 
 pub use epoll::{Ready, Watch};
 pub use moment::Moment;
-pub use net::Latency;
+pub use net::{Latency, Message, MessageKind};
 pub use node::Node;
 pub use object::{ObjectId, Patience, Sink};
 pub use poll::{PollTarget, Polled};
@@ -74,6 +74,7 @@ pub struct Kernel {
     blocks: u64,
     switches: u64,
     packets: u64,
+    messages: Vec<Message>,
 }
 
 /// How many threads meet at a barrier, and how many are there.
@@ -164,6 +165,7 @@ impl Kernel {
             blocks: 0,
             switches: 0,
             packets: 0,
+            messages: Vec::new(),
             config,
         }
     }

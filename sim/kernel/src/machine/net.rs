@@ -39,6 +39,7 @@ pub(crate) struct Link {
 
 #[derive(Debug)]
 pub(crate) struct Packet {
+    sent: Moment,
     /// The node it comes from.
     pub(crate) from: Node,
     /// The node it goes to.
@@ -64,6 +65,38 @@ pub(crate) enum Body {
     Fin { to: ObjectId },
     /// The connection is no more.
     Rst { to: ObjectId },
+}
+
+/// Something the network carried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Message {
+    /// When it was sent, or sent again.
+    pub sent: Moment,
+    /// When it arrived, later where a cut held it.
+    pub arrived: Moment,
+    /// The node it came from.
+    pub from: Node,
+    /// The node it went to.
+    pub to: Node,
+    /// What it was.
+    pub kind: MessageKind,
+}
+
+/// What the network carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MessageKind {
+    /// A connection is asked for.
+    Connect,
+    /// A connection is there.
+    Accept,
+    /// Nobody listens.
+    Refuse,
+    /// So many bytes.
+    Data(usize),
+    /// No more bytes will come.
+    Finish,
+    /// The connection is no more.
+    Reset,
 }
 
 /// Who accepts connections to a port.
@@ -146,7 +179,7 @@ impl Kernel {
         let travelled = self.now.after_nanos(self.travel_ns(latency));
         let arrival = not_before.map_or(travelled, |earliest| travelled.max(earliest.after_nanos(1)));
         self.packets += 1;
-        self.timetable.plan(arrival, Event::Arrival(Packet { from, to, released: false, body }));
+        self.timetable.plan(arrival, Event::Arrival(Packet { sent: self.now, from, to, released: false, body }));
         arrival
     }
 
@@ -180,7 +213,30 @@ impl Kernel {
         self.deliver(packet);
     }
 
+    /// What the network carried so far, if [`Config::record_messages`](crate::config::Config::record_messages) asked
+    /// for it, in the order of arrival; once.
+    pub fn take_messages(&mut self) -> Vec<Message> {
+        std::mem::take(&mut self.messages)
+    }
+
+    fn record(&mut self, packet: &Packet) {
+        let kind = match &packet.body {
+            Body::Syn { .. } => MessageKind::Connect,
+            Body::SynAck { .. } => MessageKind::Accept,
+            Body::Refused { .. } => MessageKind::Refuse,
+            Body::Data { bytes, .. } => MessageKind::Data(bytes.len()),
+            Body::Fin { .. } => MessageKind::Finish,
+            Body::Rst { .. } => MessageKind::Reset,
+            Body::Credit { .. } => return, // TCP's own business
+        };
+        let Packet { sent, from, to, .. } = *packet;
+        self.messages.push(Message { sent, arrived: self.now, from, to, kind });
+    }
+
     fn deliver(&mut self, packet: Packet) {
+        if self.config.record_messages {
+            self.record(&packet);
+        }
         let Packet { from, to, body, .. } = packet;
         let (number, size) = match &body {
             Body::Syn { client, .. } | Body::SynAck { client, .. } | Body::Refused { client } => (client.number(), 0),
@@ -204,7 +260,7 @@ impl Kernel {
         if let Some(to) = self.node_at(*address.ip(), from) {
             let again = self.now.after(Duration::from_secs(1 << attempt));
             let body = Body::Syn { client, address, attempt: attempt + 1 };
-            let packet = Packet { from, to, released: true, body };
+            let packet = Packet { sent: again, from, to, released: true, body };
             self.timetable.plan(again, Event::Arrival(packet));
         }
     }
