@@ -121,9 +121,9 @@ fn drive(job: &Job) -> Result<Drive, String> {
 fn replay(job: &Job, drive: &Drive) -> Result<(), String> {
     let plan = drive.plan.as_ref().ok_or("there is no plan to replay")?;
     let command = replay_command(job, plan.seed);
-    let mut outcome = drive.run_and_tell(plan, &command).map_err(|lines| {
-        lines.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
-    })?;
+    let mut outcome = drive
+        .run_and_tell(plan, &command)
+        .map_err(|lines| lines.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
     let told = outcome.verdict.told.take();
     let told = told.or_else(|| outcome.verdict.broken.as_ref().map(|broken| untold(broken, &command)));
     let seed = outcome.seed;

@@ -75,7 +75,9 @@ struct Shard {
 }
 
 fn seeds(text: &str) -> Result<Seeds, String> {
-    let number = |text: &str| text.parse::<u64>().map_err(|_| "expected a number such as 100, or a range such as 100..200".to_owned());
+    let number = |text: &str| {
+        text.parse::<u64>().map_err(|_| "expected a number such as 100, or a range such as 100..200".to_owned())
+    };
     match text.split_once("..") {
         None => Ok(Seeds { from: 0, to: number(text)? }),
         Some((from, to)) => Ok(Seeds { from: number(from)?, to: number(to)? }),

@@ -53,21 +53,24 @@ fn why_not(plan: &Plan, fault: &plan::Fault) -> Option<String> {
         | plan::Fault::Reorder { nodes, others, .. }
             if pairs(nodes, others).is_empty() =>
         {
-            Some("there is no connection between these nodes: brokers copy from each other by no network yet".to_owned())
+            Some(
+                "there is no connection between these nodes: brokers copy from each other by no network yet".to_owned(),
+            )
         }
         plan::Fault::Garble { nodes, others, .. } => {
             let answers = nodes.0.iter().all(is_broker) && others.0.iter().all(|node| !is_broker(node));
             (!answers).then(|| "only what brokers answer can be damaged yet, not what clients ask".to_owned())
         }
-        plan::Fault::ElectUnclean { .. } => {
-            Some("the brokers elect a leader that is not in sync only where there is none, and choose it themselves".to_owned())
-        }
+        plan::Fault::ElectUnclean { .. } => Some(
+            "the brokers elect a leader that is not in sync only where there is none, and choose it themselves"
+                .to_owned(),
+        ),
         plan::Fault::JumpClock { node: Node::Broker(_), .. } => Some("the brokers share one clock".to_owned()),
         plan::Fault::DriftClock { .. } => Some("all clocks of the simulated system run at one speed yet".to_owned()),
         plan::Fault::TakeOver { node, .. } => {
-            let fixed = plan.setup().any(
-                |setup| matches!(setup, Setup::Worker { name, instance: Some(_), .. } if *name == node.0),
-            );
+            let fixed = plan
+                .setup()
+                .any(|setup| matches!(setup, Setup::Worker { name, instance: Some(_), .. } if *name == node.0));
             (!fixed).then(|| format!("{} has no `instance` whose place another could take", node.0))
         }
         plan::Fault::Leave { node, .. } => {

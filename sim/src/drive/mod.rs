@@ -52,6 +52,9 @@ const TWIN: &str = "-twin";
 /// How much longer a run goes on once everything is answered and committed: what comes late shows now.
 const AFTERMATH: Duration = Duration::from_secs(2);
 
+/// How old librdkafka lets its metadata become.
+const METADATA_AGE: Duration = Duration::from_secs(300);
+
 /// What is run: which plans are drawn, and what the workers do with them.
 #[derive(Debug, Clone, Default)]
 pub struct Drive {
@@ -227,7 +230,7 @@ impl Drive {
             }
         }
         setup.at(plan.chaos, move |world| faults.heal_all(world));
-        setup.duration(plan.chaos.saturating_add(plan.settle));
+        setup.duration(plan.chaos.saturating_add(settle(plan)));
         setup.ends_when(at_rest(plan, &evidence));
         let plan = plan.clone();
         setup.report(move |world| {
@@ -330,6 +333,13 @@ fn topics(plan: &Plan) -> Vec<Name> {
     plan.setup().filter_map(topic).flatten().collect()
 }
 
+/// How long a run may take to come to rest: what the plan says, and until clients that know nothing of new partitions ask
+/// for metadata by themselves, which librdkafka does every five minutes (`topic.metadata.refresh.interval.ms`).
+fn settle(plan: &Plan) -> Duration {
+    let grows = plan.families().contains(&Family::AddPartitions);
+    plan.settle.saturating_add(if grows { METADATA_AGE } else { Duration::ZERO })
+}
+
 /// Half of all runs change threads at locks, and half see what is sent arrive in pieces.
 fn kernel(plan: &Plan, setup: &mut Setup) {
     let mut chance = plan.chance("kernel");
@@ -339,11 +349,7 @@ fn kernel(plan: &Plan, setup: &mut Setup) {
     config.wall_max = Duration::from_secs(120);
 }
 
-fn publishers<'a>(
-    plan: &'a Plan,
-    bootstrap: &'a str,
-    evidence: &'a Evidence,
-) -> impl Iterator<Item = Publisher> + 'a {
+fn publishers<'a>(plan: &'a Plan, bootstrap: &'a str, evidence: &'a Evidence) -> impl Iterator<Item = Publisher> + 'a {
     plan.setup().filter_map(move |setup| {
         let plan::Setup::Publisher { name, acks, idempotent, .. } = setup else { return None };
         let mut records: BTreeMap<Name, Vec<Due>> = BTreeMap::new();
@@ -360,8 +366,11 @@ fn publishers<'a>(
 fn workers(plan: &Plan, bootstrap: &str, evidence: &Evidence, mutant: Option<Mutant>) -> Vec<Worker> {
     let mut behaviours = plan.clone();
     behaviours.lines.retain(|line| matches!(line.entry, Entry::Behaviour { .. }));
-    let groups: BTreeMap<&Name, &plan::Setup> =
-        plan.setup().filter(|setup| matches!(setup, plan::Setup::Group { .. })).map(|group| (group.name(), group)).collect();
+    let groups: BTreeMap<&Name, &plan::Setup> = plan
+        .setup()
+        .filter(|setup| matches!(setup, plan::Setup::Group { .. }))
+        .map(|group| (group.name(), group))
+        .collect();
     let mut workers = Vec::new();
     for setup in plan.setup() {
         let plan::Setup::Worker { name, group, instance, start } = setup else { continue };
@@ -435,12 +444,14 @@ fn at_rest(plan: &Plan, evidence: &Evidence) -> impl Fn(&World) -> bool + 'stati
 
 fn all_committed(world: &World, groups: &[(Name, Vec<Name>)]) -> bool {
     world.cluster(|cluster| {
-        groups.iter().flat_map(|(group, topics)| topics.iter().map(move |topic| (group, topic))).all(|(group, topic)| {
-            (0_i32..).zip(cluster.partitions(topic)).all(|(index, partition)| {
-                let high = partition.log.high_watermark();
-                let committed = cluster.committed(group, topic, index).map_or(0, |committed| committed.offset);
-                partition.leader.is_some() && committed >= high && high >= partition.log.end_offset()
-            })
-        })
+        groups.iter().flat_map(|(group, topics)| topics.iter().map(move |topic| (group, topic))).all(
+            |(group, topic)| {
+                (0_i32..).zip(cluster.partitions(topic)).all(|(index, partition)| {
+                    let high = partition.log.high_watermark();
+                    let committed = cluster.committed(group, topic, index).map_or(0, |committed| committed.offset);
+                    partition.leader.is_some() && committed >= high && high >= partition.log.end_offset()
+                })
+            },
+        )
     })
 }

@@ -123,12 +123,15 @@ async fn publish_to(publisher: Arc<Publisher>, topic: Name) {
         }
         let event = Event::new(Message { aggregate: aggregate.to_string(), message: message.to_string() });
         names.lock().unwrap_or_else(PoisonError::into_inner).insert(event.event_id(), message.clone());
-        evidence.record(name, What::Attempted {
-            message: message.clone(),
-            topic: topic.clone(),
-            aggregate: Some(aggregate.clone()),
-            transaction: None,
-        });
+        evidence.record(
+            name,
+            What::Attempted {
+                message: message.clone(),
+                topic: topic.clone(),
+                aggregate: Some(aggregate.clone()),
+                transaction: None,
+            },
+        );
         let (bus, evidence, name, message) = (bus.clone(), evidence.clone(), name.clone(), message.clone());
         let mut publishing = Box::pin(async move {
             if let Err(error) = bus.publish(event).await {
@@ -194,8 +197,7 @@ async fn work_one_shift(worker: &Arc<Worker>, until: Option<Duration>) {
     loop {
         let bus = KafkaEventBus::builder(config(worker)).hooks(watch(worker)).build();
         let handling = Arc::clone(worker);
-        let subscribed =
-            bus.subscribe(move |event: Event<Message>, cx: Ctx| handle(Arc::clone(&handling), event, cx));
+        let subscribed = bus.subscribe(move |event: Event<Message>, cx: Ctx| handle(Arc::clone(&handling), event, cx));
         if let Err(error) = subscribed {
             panic!("{} cannot subscribe: {error}", worker.name);
         }
@@ -225,7 +227,8 @@ async fn work_one_shift(worker: &Arc<Worker>, until: Option<Duration>) {
 }
 
 fn config(worker: &Worker) -> KafkaEventBusConfig {
-    let plan::Setup::Group { name, topic, reset, isolation, retries, base, max, jitter, session } = &worker.group else {
+    let plan::Setup::Group { name, topic, reset, isolation, retries, base, max, jitter, session } = &worker.group
+    else {
         panic!("{} works in no group", worker.name);
     };
     let isolation = match isolation {

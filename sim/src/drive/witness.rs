@@ -4,7 +4,7 @@
 //! What it writes has the time of the step. Whoever merges it with what the programs saw puts it first at equal times:
 //! an answer takes a while to travel, so a cause is always earlier than what it causes.
 
-use crate::history::{Eviction, Event, Place, Stamp, TopicPartition, What};
+use crate::history::{Event, Eviction, Place, Stamp, TopicPartition, What};
 use crate::host::name_of;
 use crate::name::Name;
 use rehearsal_mockbroker::cluster::Cluster;
@@ -79,7 +79,12 @@ impl Witness {
                 let node = now.leader.map_or_else(|| crate::history::WORLD.into(), broker);
                 let mut see = |what| self.seen.push(Event { at, node: node.clone(), what });
                 if let Some(leader) = now.leader.filter(|_| now.epoch != before.epoch || before.leader.is_none()) {
-                    see(What::Elected { partition: tp.clone(), leader: broker(leader), epoch: now.epoch, unclean: false });
+                    see(What::Elected {
+                        partition: tp.clone(),
+                        leader: broker(leader),
+                        epoch: now.epoch,
+                        unclean: false,
+                    });
                 }
                 if now.end > before.end {
                     stored_from(partition, before.end).for_each(|(offset, header, record)| {
@@ -154,7 +159,8 @@ impl Witness {
         known.members = view.members.iter().map(named).collect();
         if view.state == State::Stable && view.generation != known.generation {
             known.generation = view.generation;
-            let owners = view.members.iter().map(|member| (member.client_id.as_str().into(), assigned(member))).collect();
+            let owners =
+                view.members.iter().map(|member| (member.client_id.as_str().into(), assigned(member))).collect();
             see(What::Rebalanced { group: group.clone(), generation: view.generation, owners });
         }
     }
