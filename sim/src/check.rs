@@ -2,7 +2,7 @@
 
 use crate::host::{self, Brokers};
 use crate::runner::{self, Describe, Run};
-use crate::world::{Runtime, ServiceNode, World};
+use crate::world::{self, Runtime, ServiceNode, World};
 use rehearsal_mockbroker::config::{ClusterConfig, TopicConfig};
 use rehearsal_sim_kernel::config::Config;
 use rehearsal_sim_kernel::front::{self, reexec};
@@ -219,6 +219,7 @@ impl Setup {
         for name in &names {
             front::kernel(|kernel, _| kernel.add_node(name));
         }
+        world::share_signal_pipe();
         let world = World::new(brokers, nodes.into_iter().collect::<BTreeMap<_, _>>());
         for name in &names {
             world.start(name);

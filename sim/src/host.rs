@@ -91,7 +91,7 @@ impl Brokers {
         self.witness.as_mut().map(Witness::take_seen).unwrap_or_default()
     }
 
-    fn look(&mut self, now: Moment, asked: Option<ApiKey>) {
+    fn look(&mut self, now: Moment, asked: Option<(ApiKey, &str)>) {
         if let Some(witness) = &mut self.witness {
             witness.look(&self.cluster, now.since(Moment::START), asked);
         }
@@ -151,9 +151,9 @@ impl Brokers {
         let ended = session.wants_bytes() && net.read(connection, |bytes| session.receive(bytes));
         let mut outputs = match session.next_request() {
             Ok(Some(request)) => {
-                let asked = request.body.api_key();
+                let (asked, client) = (request.body.api_key(), request.client_id.clone());
                 let outputs = self.cluster.handle(time(net.now()), *conn, request);
-                self.look(net.now(), Some(asked));
+                self.look(net.now(), Some((asked, client.as_str())));
                 outputs
             }
             Ok(None) => Vec::new(),

@@ -332,6 +332,12 @@ impl World {
     }
 }
 
+/// Makes what all tokio runtimes of a process share – with its feature `signal`, a pipe – belong to no node: made by the
+/// first that starts, it would be gone with that node's first crash.
+pub(crate) fn share_signal_pipe() {
+    drop(tokio::runtime::Builder::new_current_thread().enable_all().build());
+}
+
 /// A node's first thread.
 fn run_node(name: &str, main: &Main, runtime: Runtime) {
     let mut builder = match runtime {

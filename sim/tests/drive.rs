@@ -2,31 +2,117 @@
 #![cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
 
 use rehearsal_sim::check::alone;
-use rehearsal_sim::drive::{Drive, Mutant, Progress, search, tell};
-use rehearsal_sim::plan::Plan;
+use rehearsal_sim::drive::{Drive, Found, Mutant, search, tell};
+use rehearsal_sim::plan::{Family, Plan};
 use rehearsal_sim::runner;
 use rehearsal_sim::swarm::Settings;
-use std::ops::ControlFlow;
+use std::fmt::Write;
+use std::ops::{ControlFlow, Range};
+use std::path::Path;
 
-fn calm() -> Settings {
-    Settings { records: 60, aggregates: 12, ..Settings::calm() }
+/// Runs all seeds up to the first failure.
+fn until_broken(drive: &Drive, seeds: Range<u64>) -> Found {
+    search(drive, seeds, runner::jobs(), |progress| match progress.outcome.signature() {
+        None => ControlFlow::Continue(()),
+        Some(_) => ControlFlow::Break(()),
+    })
+}
+
+/// What a failing seed did, with its plan.
+fn told(drive: &Drive, plan: &Plan) -> String {
+    match drive.run_and_tell(plan, "rehearsal sim --replay, with this plan") {
+        Ok(outcome) => {
+            let told =
+                outcome.verdict.told.map_or_else(|| format!("{:?}", outcome.verdict.broken), |told| told.terminal);
+            format!("{told}\n{plan}")
+        }
+        Err(lines) => format!("{lines:?}"),
+    }
 }
 
 #[test]
-fn a_calm_run_keeps_every_promise() {
-    alone("a calm run", || {
-        let drive = Drive { settings: calm(), ..Drive::default() };
-        let (plan, _) = drive.plan(1);
-        let started = std::time::Instant::now();
-        let outcome = drive.run(&plan).map_err(|lines| format!("{lines:?}"))?;
-        match &outcome.verdict.broken {
-            None => {
-                Ok(format!("{:?} {} events, {:?}", outcome.virtual_time, outcome.verdict.events, started.elapsed()))
+fn thirty_seeds_of_the_standard_run_break_no_promise() {
+    alone("thirty seeds", || {
+        let drive = Drive::default();
+        let found = until_broken(&drive, 0..30);
+        match found.broken.first() {
+            None => Ok(format!("{}", found.coverage)),
+            Some(broken) => Err(told(&drive, &drive.plan(broken.seed).0)),
+        }
+    });
+}
+
+#[test]
+fn planted_bugs_are_found_and_their_plans_made_small() {
+    alone("planted bugs", || {
+        let mut summary = String::new();
+        for mutant in Mutant::ALL {
+            let families =
+                [Family::SlowHandler, Family::HungHandler, Family::FailingHandler, Family::ProcessCrash].into();
+            let settings = Settings { records: 60, aggregates: 30, families, ..Settings::default() };
+            let drive = Drive { settings, mutant: Some(mutant), ..Drive::default() };
+            let found = until_broken(&drive, 0..100);
+            let name = mutant.name();
+            let broken = found.broken.first().ok_or_else(|| format!("{name} was not found in {} seeds", found.runs))?;
+            let (plan, _) = drive.plan(broken.seed);
+            let (small, told) = tell(&drive, &plan, &broken.violation.signature, 60, "again");
+            let told = told.ok_or_else(|| format!("{name}: nothing was told"))?;
+            let lines = told.terminal.lines().count();
+            let signature = broken.violation.signature.to_string();
+            if lines > 30 || !told.terminal.contains(&signature) || !told.html.contains(&signature) {
+                return Err(format!("{name} is told in {lines} lines:\n{}", told.terminal));
             }
-            Some(broken) => {
-                let (_, told) = tell(&drive, &plan, &broken.signature, 0, "again");
-                Err(format!("{broken:?}\n{}", told.map_or_else(String::new, |told| told.log)))
+            let (faults, records) = (small.plan.families().len(), small.plan.records().len());
+            if faults > 3 || records > 5 {
+                return Err(format!("{name} is still large after {} runs:\n{}", small.runs, small.plan));
+            }
+            let _ = write!(summary, "{name}: {signature} after {} seeds, small in {} runs. ", found.runs, small.runs);
+        }
+        Ok(summary)
+    });
+}
+
+#[test]
+fn equal_seeds_are_equal_runs() {
+    alone("equal seeds", || {
+        let drive = Drive::default();
+        let mut hashes = [0, 1].map(|_| Vec::new());
+        for hashes in &mut hashes {
+            search(&drive, 100..105, runner::jobs(), |progress| {
+                hashes.push((progress.outcome.seed, progress.outcome.hash));
+                ControlFlow::Continue(())
+            });
+            hashes.sort_unstable();
+        }
+        let [one, other] = hashes;
+        if one == other && one.iter().all(|(_, hash)| hash.is_some()) {
+            Ok(format!("{} runs", one.len()))
+        } else {
+            Err(format!("{one:?}\n{other:?}"))
+        }
+    });
+}
+
+/// What once failed and was put right stays right.
+#[test]
+fn every_regression_holds() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("regressions");
+    alone("regressions", || {
+        let mut files: Vec<_> = std::fs::read_dir(&directory)
+            .map_err(|error| format!("{}: {error}", directory.display()))?
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|path| path.extension().is_some_and(|extension| extension == "plan"))
+            .collect();
+        files.sort();
+        let drive = Drive::default();
+        for file in &files {
+            let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
+            let plan: Plan = text.parse().map_err(|error| format!("{}: {error}", file.display()))?;
+            let outcome = drive.run(&plan).map_err(|lines| format!("{}: {lines:?}", file.display()))?;
+            if outcome.signature().is_some() {
+                return Err(format!("{}\n{}", file.display(), told(&drive, &plan)));
             }
         }
+        Ok(format!("{} plans hold", files.len()))
     });
 }

@@ -139,7 +139,8 @@ const OF_COORDINATORS: [ApiKey; 5] =
 #[derive(Clone)]
 pub(super) struct Faults {
     evidence: Evidence,
-    replicas: Rc<BTreeMap<Name, (u32, u32, Option<u32>)>>,
+    /// The topics as they were set up, for one that is created anew.
+    topics: Rc<BTreeMap<Name, Setup>>,
     acting: Rc<RefCell<Acting>>,
 }
 
@@ -163,14 +164,9 @@ impl fmt::Debug for Faults {
 
 impl Faults {
     pub(super) fn of(plan: &Plan, evidence: Evidence) -> Self {
-        let topic = |setup: &Setup| match setup {
-            Setup::Topic { name, partitions, replicas, min_isr } => {
-                Some((name.clone(), (*partitions, *replicas, *min_isr)))
-            }
-            _ => None,
-        };
-        let replicas = Rc::new(plan.setup().filter_map(topic).collect());
-        Self { evidence, replicas, acting: Rc::default() }
+        let topics = plan.setup().filter(|setup| matches!(setup, Setup::Topic { .. }));
+        let topics = Rc::new(topics.map(|topic| (topic.name().clone(), topic.clone())).collect());
+        Self { evidence, topics, acting: Rc::default() }
     }
 
     /// It begins.
@@ -411,12 +407,12 @@ impl Faults {
     }
 
     fn create(&self, world: &World, topic: &Name) {
-        let Some((partitions, replicas, min_isr)) = self.replicas.get(topic).copied() else { return };
+        let Some(Setup::Topic { partitions, replicas, min_isr, .. }) = self.topics.get(topic) else { return };
         let configs = min_isr.map(|min| ("min.insync.replicas".to_owned(), Some(min.to_string())));
         let new = NewTopic {
             name: topic.to_string(),
-            partitions: i32::try_from(partitions).ok(),
-            replication_factor: i16::try_from(replicas).ok(),
+            partitions: i32::try_from(*partitions).ok(),
+            replication_factor: i16::try_from(*replicas).ok(),
             configs: configs.into_iter().collect(),
             ..NewTopic::default()
         };

@@ -26,7 +26,7 @@ pub(crate) mod witness;
 use crate::check::{Kafka, Setup};
 use crate::checkers::{self, Judgement, Signature, Violation};
 use crate::coverage::Coverage;
-use crate::history::{Event, History};
+use crate::history::{Event, GroupTerms, History};
 use crate::name::Name;
 use crate::plan::{self, Entry, Family, Plan};
 use crate::report;
@@ -51,6 +51,9 @@ const TWIN: &str = "-twin";
 
 /// How much longer a run goes on once everything is answered and committed: what comes late shows now.
 const AFTERMATH: Duration = Duration::from_secs(2);
+
+/// How old librdkafka lets its metadata become.
+const METADATA_AGE: Duration = Duration::from_secs(300);
 
 /// What is run: which plans are drawn, and what the workers do with them.
 #[derive(Debug, Clone, Default)]
@@ -227,7 +230,7 @@ impl Drive {
             }
         }
         setup.at(plan.chaos, move |world| faults.heal_all(world));
-        setup.duration(plan.chaos.saturating_add(plan.settle));
+        setup.duration(plan.chaos.saturating_add(settle(plan)));
         setup.ends_when(at_rest(plan, &evidence));
         let plan = plan.clone();
         setup.report(move |world| {
@@ -330,6 +333,42 @@ fn topics(plan: &Plan) -> Vec<Name> {
     plan.setup().filter_map(topic).flatten().collect()
 }
 
+/// How long a run may take to come to rest: what the plan says; and until clients that know nothing of new partitions ask
+/// for metadata by themselves; and twice what handlers are told to take for the records of one aggregate, which wait for
+/// each other – once before a worker dies or stands still, and once after.
+fn settle(plan: &Plan) -> Duration {
+    let grows = plan.families().contains(&Family::AddPartitions);
+    let mut takes: BTreeMap<(&Name, &Name), Duration> = BTreeMap::new();
+    let groups = plan.terms().groups;
+    for record in plan.records() {
+        for setup in plan.setup() {
+            let plan::Setup::Group { name, .. } = setup else { continue };
+            let Some(terms) = groups.get(name) else { continue };
+            for (_, behaviour) in plan.behaviours(name, &record.message) {
+                let taken = takes.entry((name, record.aggregate)).or_default();
+                *taken = taken.saturating_add(longest(behaviour, terms));
+            }
+        }
+    }
+    let handlers = takes.into_values().max().unwrap_or_default().saturating_mul(2);
+    plan.settle.saturating_add(handlers).saturating_add(if grows { METADATA_AGE } else { Duration::ZERO })
+}
+
+/// The longest a record with this behaviour may take, all attempts and the waits between them together.
+fn longest(behaviour: &plan::Behaviour, terms: &GroupTerms) -> Duration {
+    let attempts = terms.retries.saturating_add(1);
+    let (each, failures) = match behaviour {
+        plan::Behaviour::Slow { by } => (*by, 0),
+        plan::Behaviour::Hang { times } => (nodes::HANDLER_TIMEOUT, *times),
+        plan::Behaviour::Fail { times } | plan::Behaviour::Panic { times } | plan::Behaviour::Cancel { times } => {
+            (Duration::from_secs(1), *times)
+        }
+        plan::Behaviour::FailAlways {} => (Duration::ZERO, attempts),
+    };
+    let waits = (1..=failures.min(attempts)).filter_map(|failure| terms.wait(failure)).map(|(_, longest)| longest);
+    each.saturating_mul(attempts).saturating_add(waits.sum())
+}
+
 /// Half of all runs change threads at locks, and half see what is sent arrive in pieces.
 fn kernel(plan: &Plan, setup: &mut Setup) {
     let mut chance = plan.chance("kernel");
@@ -365,7 +404,10 @@ fn workers(plan: &Plan, bootstrap: &str, evidence: &Evidence, mutant: Option<Mut
     for setup in plan.setup() {
         let plan::Setup::Worker { name, group, instance, start } = setup else { continue };
         let Some(group) = groups.get(&group.0) else { continue };
+        let taken_over: Vec<Shift> =
+            in_order(plan.faults().filter_map(|(_, at, fault)| take_over(name, at, fault)).collect());
         let worker = |name: Name, shifts: Vec<Shift>| Worker {
+            taken_over: if name == *setup.name() { taken_over.clone() } else { Vec::new() },
             name,
             bootstrap: bootstrap.to_owned(),
             group: (*group).clone(),
@@ -376,9 +418,8 @@ fn workers(plan: &Plan, bootstrap: &str, evidence: &Evidence, mutant: Option<Mut
             mutant,
         };
         workers.push(worker(name.clone(), shifts(plan, name, start.unwrap_or_default())));
-        let taken_over: Vec<Shift> = plan.faults().filter_map(|(_, at, fault)| take_over(name, at, fault)).collect();
         if !taken_over.is_empty() {
-            workers.push(worker(format!("{name}{TWIN}").into(), in_order(taken_over)));
+            workers.push(worker(format!("{name}{TWIN}").into(), taken_over.clone()));
         }
     }
     workers

@@ -65,6 +65,8 @@ pub(super) struct Worker {
     pub(super) instance: Option<Name>,
     /// When it works; outside of these times it has left its group.
     pub(super) shifts: Vec<Shift>,
+    /// When another process has its place.
+    pub(super) taken_over: Vec<Shift>,
     /// What handlers do: the lines about it, and no others.
     pub(super) behaviours: Plan,
     pub(super) evidence: Evidence,
@@ -218,8 +220,11 @@ async fn work_one_shift(worker: &Arc<Worker>, until: Option<Duration>) {
                 return;
             }
             () = consuming => {
-                // Somebody else has its place, or its client gave up: from the start.
+                // Somebody else has its place, or its client gave up: from the start, once the place is free.
                 let _ = bus.shutdown(SHUTDOWN).await;
+                let now = world::now();
+                let taken = worker.taken_over.iter().filter(|taken| taken.from <= now).filter_map(|taken| taken.until);
+                sleep_until(taken.max().unwrap_or_default()).await;
                 tokio::time::sleep(PAUSE).await;
             }
         }

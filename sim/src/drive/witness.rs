@@ -56,14 +56,17 @@ impl Witness {
         std::mem::take(&mut self.seen)
     }
 
-    /// Looks. `asked` is the request that was just received; `None` when time passed, or somebody gave a command.
-    pub(crate) fn look(&mut self, cluster: &Cluster, at: Duration, asked: Option<ApiKey>) {
+    /// Looks. `asked` is the request that was just received, and from which client; `None` when time passed, or somebody
+    /// gave a command.
+    pub(crate) fn look(&mut self, cluster: &Cluster, at: Duration, asked: Option<(ApiKey, &str)>) {
+        let client = asked.map(|(_, client)| client);
+        let asked = asked.map(|(api, _)| api);
         use ApiKey::{Fetch, Heartbeat, JoinGroup, LeaveGroup, OffsetCommit, Produce, SyncGroup};
         if matches!(asked, None | Some(Produce | Fetch)) {
             self.look_at_logs(cluster, at);
         }
         if matches!(asked, None | Some(OffsetCommit | JoinGroup | SyncGroup | LeaveGroup | Heartbeat)) {
-            self.look_at_groups(cluster, at, asked);
+            self.look_at_groups(cluster, at, asked, client);
         }
     }
 
@@ -98,7 +101,7 @@ impl Witness {
         }
     }
 
-    fn look_at_groups(&mut self, cluster: &Cluster, at: Duration, asked: Option<ApiKey>) {
+    fn look_at_groups(&mut self, cluster: &Cluster, at: Duration, asked: Option<ApiKey>, client: Option<&str>) {
         for group in self.groups.clone() {
             let view = cluster.group(&group);
             if asked != Some(ApiKey::Heartbeat) {
@@ -107,7 +110,7 @@ impl Witness {
             if asked != Some(ApiKey::OffsetCommit)
                 && let Some(view) = view
             {
-                self.look_at_members(at, &group, &view, asked);
+                self.look_at_members(at, &group, &view, asked, client);
             }
         }
     }
@@ -132,7 +135,14 @@ impl Witness {
         }
     }
 
-    fn look_at_members(&mut self, at: Duration, group: &Name, view: &GroupView, asked: Option<ApiKey>) {
+    fn look_at_members(
+        &mut self,
+        at: Duration,
+        group: &Name,
+        view: &GroupView,
+        asked: Option<ApiKey>,
+        client: Option<&str>,
+    ) {
         let known = self.members.entry(group.clone()).or_default();
         // While its coordinator moves a group has no members to be seen, and nobody has been put out.
         if view.state == State::Dead {
@@ -153,10 +163,16 @@ impl Witness {
             };
             see(What::Evicted { group: group.clone(), member: member.clone(), why });
         }
+        // A member that takes another's place by its instance id keeps the client id of the one before
+        // (`ClassicGroup.replaceStaticMember`): whose request it came with is the better word.
+        let newcomer = client.filter(|_| asked == Some(ApiKey::JoinGroup));
         let named = |member: &MemberView| {
-            (member.member_id.clone(), (member.client_id.as_str().into(), member.group_instance_id.clone()))
+            let before = known.members.get(&member.member_id).map(|(node, _)| node.clone());
+            let node = before.unwrap_or_else(|| newcomer.unwrap_or(&member.client_id).into());
+            (member.member_id.clone(), (node, member.group_instance_id.clone()))
         };
-        known.members = view.members.iter().map(named).collect();
+        let members: BTreeMap<_, _> = view.members.iter().map(named).collect();
+        known.members = members;
         if view.state == State::Stable && view.generation != known.generation {
             known.generation = view.generation;
             let owners =
