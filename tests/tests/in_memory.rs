@@ -196,7 +196,7 @@ async fn a_day_without_a_record_is_a_wait_in_vain_that_takes_no_time() {
     let kafka = InProcess::start();
     let began = RealTime::now();
     let error = kafka.0.wait_up_to(24 * HOUR).records("orders", 1).await.unwrap_err();
-    assert!(error.to_string().starts_with("waited 86400s for 1 records in 'orders', in vain"), "{error}");
+    assert!(error.to_string().starts_with("waited 86400s for 1 record in 'orders', in vain"), "{error}");
     assert!(began.elapsed() < Duration::from_secs(30));
 }
 
