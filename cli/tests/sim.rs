@@ -48,7 +48,8 @@ fn a_plan_that_holds_is_told_and_the_exit_code_is_zero() {
 fn a_broken_promise_exits_with_one_and_the_command_it_names_shows_it_again() {
     let directory = directory("broken");
     let mutant = ["--mutant", "loses-dead-letters"];
-    let ran = sim(&directory, &[&["--plan", "one.plan", "--seeds", "3..4", "--junit", "junit.xml"], &mutant[..]].concat());
+    let ran =
+        sim(&directory, &[&["--plan", "one.plan", "--seeds", "3..4", "--junit", "junit.xml"], &mutant[..]].concat());
     assert_eq!(ran.status.code(), Some(1), "{}", text(&ran.stdout));
     let again = "rehearsal sim --replay rehearsal-report/seed-3.plan --mutant loses-dead-letters";
     assert!(text(&ran.stdout).contains(again), "{}", text(&ran.stdout));

@@ -5,11 +5,13 @@
 //! a cut between member and coordinator; a revocation without a drain.
 //!
 //! **Needs** the beginning and end of handlings, with their aggregates. **Silent** about one thing no client can prevent: a
-//! member the coordinator put out for want of heartbeats, or for another with its instance id, while its handler ran. It
+//! member the coordinator put out for want of heartbeats, or for another with its instance id, while its handler ran, and
+//! what it begins before it can know: until it is given partitions anew, or its session is over by its own clock too. It
 //! cannot know at once, and its peer cannot wait for it. The [strict](NoConcurrentHandling::strict) form asks for this too, as a
 //! fencing store would give. Silent also about records without a key, and between partitions.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::{Checker, Findings};
 use crate::history::{Event, Eviction, History, Place, TopicPartition, What};
@@ -39,11 +41,16 @@ impl Checker for NoConcurrentHandling {
 
     fn check(&self, history: &History, found: &mut Findings<'_>) {
         let mut running: BTreeMap<(&Name, &TopicPartition, &Name), Vec<Running<'_>>> = BTreeMap::new();
-        for (number, Event { node, what, .. }) in history.numbered() {
+        let mut out: BTreeMap<(&Name, &Name), Duration> = BTreeMap::new();
+        for (number, Event { at: now, node, what }) in history.numbered() {
             match what {
                 What::Started { group, at, aggregate: Some(aggregate), message, .. } => {
+                    let session = history.terms.groups.get(group).map_or(Duration::ZERO, |terms| terms.session);
+                    let knows_by = out.get(&(group, node)).map(|since| since.saturating_add(session));
+                    let cannot_know = knows_by.is_some_and(|knows_by| *now <= knows_by);
                     let lane = running.entry((group, &at.tp, aggregate)).or_default();
-                    for other in lane.iter().filter(|other| !other.could_not_know || self.strict) {
+                    let excused = |other: &Running<'_>| other.could_not_know || (cannot_know && other.node != node);
+                    for other in lane.iter().filter(|other| self.strict || !excused(other)) {
                         let kind = if other.node == node { "same-node" } else { "take-over" };
                         found.broken(kind, &[other.event, number], || {
                             format!(
@@ -52,21 +59,26 @@ impl Checker for NoConcurrentHandling {
                             )
                         });
                     }
-                    lane.push(Running { event: number, node, at, message, could_not_know: false });
+                    lane.push(Running { event: number, node, at, message, could_not_know: cannot_know });
                 }
                 What::Finished { group, at, aggregate: Some(aggregate), .. } => {
                     if let Some(lane) = running.get_mut(&(group, &at.tp, aggregate)) {
                         lane.retain(|running| running.node != node || running.at != at);
                     }
                 }
+                What::Assigned { group, .. } => drop(out.remove(&(group, node))),
                 What::Evicted { group, member, why } if *why != Eviction::Left => {
+                    out.insert((group, member), *now);
                     let lanes = running.iter_mut().filter(|((of, ..), _)| *of == group).map(|(_, lane)| lane);
                     lanes
                         .flatten()
                         .filter(|running| running.node == member)
                         .for_each(|running| running.could_not_know = true);
                 }
-                What::NodeCrashed => running.values_mut().for_each(|lane| lane.retain(|running| running.node != node)),
+                What::NodeCrashed => {
+                    out.retain(|(_, member), _| *member != node);
+                    running.values_mut().for_each(|lane| lane.retain(|running| running.node != node));
+                }
                 _ => {}
             }
         }
@@ -91,6 +103,23 @@ mod tests {
 
     fn begun() -> Story {
         Story::new().assigned("w").started("w", "a-0", 0, 1)
+    }
+
+    #[test]
+    fn what_a_member_begins_before_it_can_know_that_it_is_out_is_excused() {
+        let checker = NoConcurrentHandling::default();
+        let out = Story::new()
+            .assigned("w")
+            .handled("w", "a-0", 0)
+            .evicted("w", Eviction::Replaced)
+            .started("v", "a-1", 1, 1);
+        assert_eq!(kinds(&checker, &out.clone().started("w", "a-1", 1, 1).live()), SILENT);
+        assert_eq!(
+            kinds(&NoConcurrentHandling::strict(), &out.clone().started("w", "a-1", 1, 1).live()),
+            ["take-over"]
+        );
+        assert_eq!(kinds(&checker, &out.clone().later(60_000).started("w", "a-1", 1, 1).live()), ["take-over"]);
+        assert_eq!(kinds(&checker, &out.assigned("w").started("w", "a-1", 1, 1).live()), ["take-over"]);
     }
 
     #[test]

@@ -61,7 +61,7 @@ impl Checker for RebalanceStorm {
                         });
                     }
                 }
-                What::FaultBegan { family: Family::AddPartitions, .. } => {
+                What::FaultBegan { family: Family::AddPartitions | Family::StaleMetadata, .. } => {
                     causes += 1;
                     last_cause = last_cause.max(*now + METADATA_AGE);
                 }

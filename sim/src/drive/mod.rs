@@ -333,11 +333,12 @@ fn topics(plan: &Plan) -> Vec<Name> {
     plan.setup().filter_map(topic).flatten().collect()
 }
 
-/// How long a run may take to come to rest: what the plan says; and until clients that know nothing of new partitions ask
-/// for metadata by themselves; and twice what handlers are told to take for the records of one aggregate, which wait for
+/// How long a run may take to come to rest: what the plan says; and until clients that know nothing of new partitions, or
+/// were told that there is no such topic, ask for metadata by themselves; and twice what handlers are told to take for the records of one aggregate, which wait for
 /// each other – once before a worker dies or stands still, and once after.
 fn settle(plan: &Plan) -> Duration {
-    let grows = plan.families().contains(&Family::AddPartitions);
+    let families = plan.families();
+    let misled = [Family::AddPartitions, Family::StaleMetadata].iter().any(|family| families.contains(family));
     let mut takes: BTreeMap<(&Name, &Name), Duration> = BTreeMap::new();
     let groups = plan.terms().groups;
     for record in plan.records() {
@@ -351,7 +352,7 @@ fn settle(plan: &Plan) -> Duration {
         }
     }
     let handlers = takes.into_values().max().unwrap_or_default().saturating_mul(2);
-    plan.settle.saturating_add(handlers).saturating_add(if grows { METADATA_AGE } else { Duration::ZERO })
+    plan.settle.saturating_add(handlers).saturating_add(if misled { METADATA_AGE } else { Duration::ZERO })
 }
 
 /// The longest a record with this behaviour may take, all attempts and the waits between them together.
