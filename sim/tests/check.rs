@@ -1,7 +1,7 @@
 //! What a check says when something is wrong, and what a world can do to programs without Kafka.
 #![cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
 
-use rehearsal_sim::check::{Kafka, Setup, check};
+use rehearsal_sim::check::{Kafka, Setup, alone, check};
 use rehearsal_sim::runner;
 use rehearsal_sim::world::MessageKind;
 use std::sync::{Arc, Mutex};
@@ -187,9 +187,14 @@ fn what_the_network_carried_can_be_looked_at() {
 
 #[test]
 fn a_run_can_carry_something_out() {
-    let describe = |setup: &mut Setup| {
-        setup.kafka(Kafka::brokers(2).topic("orders", 3));
-        setup.duration(secs(1)).report(|world| world.view().topics.len().to_string().into_bytes());
-    };
-    assert_eq!(runner::run_one(&describe, 1).report, b"1");
+    alone("a report", || {
+        let describe = |setup: &mut Setup| {
+            setup.kafka(Kafka::brokers(2).topic("orders", 3));
+            setup.duration(secs(1)).report(|world| world.view().topics.len().to_string().into_bytes());
+        };
+        match runner::run_one(&describe, 1).report.as_slice() {
+            b"1" => Ok("one topic, as the run has told".into()),
+            other => Err(format!("one topic was expected: {other:?}")),
+        }
+    });
 }
