@@ -3,6 +3,7 @@
 //! Ann and Ben write to one place each. The scope says what tells Ann's request from Ben's; the kind, what becomes of it.
 
 use crate::scene::{LONG, Sent, Stage, with_and_without};
+use rdkafka::statistics::Statistics;
 use rehearsal_mockbroker::error::ErrorCode;
 use rehearsal_mockbroker::fault::{Fault, Requests};
 use rehearsal_mockbroker::testing::MockCluster;
@@ -60,6 +61,38 @@ fn play(scope: &Scope, kind: fn(Requests) -> Fault, expected: Heard) {
     assert_eq!(seen.without, (Heard::Offset(0), Heard::Offset(0)));
 }
 
+/// Kinds after which a request still succeeds: whoever is meant sees them in the client's own statistics.
+fn play_noticed(scope: &Scope, kind: fn(Requests) -> Fault, is_noticed: fn(&Statistics) -> bool) {
+    let cluster = MockCluster::builder().brokers(2).topic("orders", 2).topic("other", 1);
+    let fault = kind((scope.narrow)(Fault::on(ApiKey::Produce)));
+    let seen = with_and_without(cluster, fault, |stage| {
+        stage
+            .kafka
+            .move_leader("orders", 0, 1)
+            .and_then(|()| stage.kafka.move_leader("orders", 1, 2))
+            .expect("both follow");
+        let [ann, ben] =
+            ["ann", "ben"].map(|name| stage.producer(&[("client.id", name), ("statistics.interval.ms", "20")]));
+        ben.send_to(scope.ben.0, scope.ben.1, "ben").expect("it is written");
+        ann.begin(scope.ann.0, scope.ann.1, "ann");
+        ann.delivered().1.expect("it is written");
+        let meant = stage.fault().is_some();
+        if meant {
+            ann.stats_until(is_noticed); // the window of some statistics closes again
+        }
+        (meant || is_noticed(&ann.next_stats()), is_noticed(&ben.next_stats()))
+    });
+    assert_eq!((seen.with, seen.without), ((true, false), (false, false)));
+}
+
+fn is_throttled(statistics: &Statistics) -> bool {
+    statistics.brokers.values().any(|broker| broker.throttle.as_ref().is_some_and(|window| window.max > 0))
+}
+
+fn is_answered_twice(statistics: &Statistics) -> bool {
+    statistics.brokers.values().any(|broker| broker.rxcorriderrs > 0)
+}
+
 /// Where silence is expected, it is silence at the moment when the fault has happened.
 fn hears(stage: &Stage<'_>, ann: &crate::scene::Producer, silence: bool) -> Heard {
     match stage.fault() {
@@ -79,16 +112,23 @@ fn anywhere_else(response: &mut Response) {
 }
 
 macro_rules! matrix {
-    ($($scope:ident $constant:ident;)* => $kinds:tt) => {$(
+    ($($scope:ident $constant:ident;)* => $kinds:tt and $noticed:tt) => {$(
         mod $scope {
             use super::*;
             matrix! { @kinds $constant $kinds }
+            matrix! { @noticed $constant $noticed }
         }
     )*};
     (@kinds $constant:ident { $($kind:ident: $fault:expr => $heard:expr;)* }) => {$(
         #[test]
         fn $kind() {
             play(&$constant, $fault, $heard);
+        }
+    )*};
+    (@noticed $constant:ident { $($kind:ident: $fault:expr => $noticed:expr;)* }) => {$(
+        #[test]
+        fn $kind() {
+            play_noticed(&$constant, $fault, $noticed);
         }
     )*};
 }
@@ -114,5 +154,8 @@ matrix! {
         hold_answer: |ann| ann.hold_answer() => Heard::Nothing;
         ignore: |ann| ann.ignore() => Heard::Nothing;
         never_answer: |ann| ann.never_answer() => Heard::Nothing;
+    } and {
+        throttle: |ann| ann.throttle(LONG) => is_throttled;
+        duplicate: |ann| ann.duplicate() => is_answered_twice;
     }
 }
