@@ -126,7 +126,7 @@ pub async fn handle_through_the_bus(bus: &KafkaEventBus, count: u64) -> Result<D
     Ok(took)
 }
 
-/// Handles `count` events about [`ACCOUNTS`] aggregates in one partition, by handlers that take 5 ms each; from the first
+/// Handles `count` events about a thousand aggregates in one partition, by handlers that take 5 ms each; from the first
 /// one's start to the last one's end. `scope` decides what goes on side by side.
 ///
 /// # Errors

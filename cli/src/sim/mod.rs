@@ -2,7 +2,7 @@
 //!
 //! It runs itself again, with fixed addresses and an empty environment, so that the same seed gives the same run in
 //! every shell. [`inside`] is that second process, which runs the seeds; [`outside`] is the first, which shows what is
-//! going on and writes what was asked for. They speak by [`Job`] and [`News`], a line of JSON each.
+//! going on and writes what was asked for. They speak by `Job` and `News`, a line of JSON each.
 
 #[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
 mod inside;
