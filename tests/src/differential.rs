@@ -500,9 +500,14 @@ impl Names {
         match tree {
             Value::Object(fields) => {
                 for (name, value) in fields.iter_mut() {
-                    // The sources of a setting come in the order of precedence.
-                    if name != "synonyms" {
-                        self.sort_rows(value);
+                    match value {
+                        // A set in Java: its order is another each time Kafka starts (`Set.copyOf`).
+                        Value::Array(names) if name == "subscribed_topic_names" => {
+                            names.sort_by_key(Value::to_string);
+                        }
+                        // The sources of a setting come in the order of precedence.
+                        _ if name == "synonyms" => {}
+                        _ => self.sort_rows(value),
                     }
                 }
             }
