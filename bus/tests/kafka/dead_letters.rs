@@ -189,7 +189,8 @@ async fn while_the_dead_letter_topic_takes_nothing_events_are_kept_and_the_bus_s
     assert!(bus.health().error.unwrap().contains(&config.dlq_topic_name()));
     assert_eq!(BTreeSet::from_iter(seen.count(2).await), BTreeSet::from([1, 2]), "its own successor waits");
     assert_eq!(bus.stats().messages_sent_to_dlq, 0);
-    assert_eq!(kafka.committed(&config, 0), None, "nothing may be committed past it");
+    // What finished beyond it may be noted with the position, but the position is still before it.
+    assert_eq!(kafka.committed(&config, 0).unwrap_or(0), 0, "nothing may be committed past it");
 
     kafka.limit_records(&config.dlq_topic_name(), 1_000_000).await;
     assert_eq!(seen.count(3).await[2], 3);
