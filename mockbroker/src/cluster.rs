@@ -18,6 +18,7 @@ use crate::state::State;
 use crate::state::groups::{CommittedOffset, ConsumerGroupView, GroupAnswer, GroupView};
 use crate::state::nodes::NodeId;
 use crate::state::topics::Partition;
+use crate::stored::{self, StoredRecord};
 use crate::time::Time;
 use crate::view::{ProducerView, View};
 use crate::wire::{Response, Str};
@@ -297,12 +298,6 @@ impl Cluster {
             .flat_map(|(topic, partitions)| partitions.iter().map(move |(index, committed)| (topic, *index, committed)))
     }
 
-    /// Where each partition's log begins and ends; none when there is no such topic.
-    pub fn log_bounds(&self, topic: &str) -> Vec<(i64, i64)> {
-        let partitions = self.state.topics.get(topic).map(|topic| topic.partitions.as_slice()).unwrap_or_default();
-        partitions.iter().map(|partition| (partition.log.start_offset(), partition.log.end_offset())).collect()
-    }
-
     /// The partition of the offsets topic a group falls on.
     pub fn coordinator_partition(&self, group: &str) -> i32 {
         self.state.coordinator_partition(group)
@@ -310,7 +305,7 @@ impl Cluster {
 
     /// The idempotent producers a partition remembers, by producer id.
     pub fn producers(&self, topic: &str, partition: i32) -> Vec<ProducerView> {
-        let found = self.state.topics.partition(topic, partition);
+        let found = self.partition(topic, partition);
         found.map(|partition| partition.producers.iter().map(ProducerView::of).collect()).unwrap_or_default()
     }
 
@@ -533,9 +528,24 @@ impl Cluster {
         self.state.topics.get(topic).map_or(&[], |topic| &topic.partitions)
     }
 
+    /// A partition; `None` when there is no such partition.
+    pub fn partition(&self, topic: &str, partition: i32) -> Option<&Partition> {
+        self.state.topics.partition(topic, partition).ok()
+    }
+
+    /// The records of a partition, oldest first; `None` when there is no such partition.
+    pub fn records(&self, topic: &str, partition: i32) -> Option<Vec<StoredRecord>> {
+        Some(stored::records(partition, self.partition(topic, partition)?))
+    }
+
+    /// The records of a topic, by partition and offset; none when there is no such topic.
+    pub fn all_records(&self, topic: &str) -> Vec<StoredRecord> {
+        (0..).zip(self.partitions(topic)).flat_map(|(index, partition)| stored::records(index, partition)).collect()
+    }
+
     /// The partition's batches as they are stored, from its log start on; `None` when there is no such partition.
     pub fn stored_batches(&self, topic: &str, partition: i32) -> Option<Vec<bytes::Bytes>> {
-        let partition = self.state.topics.partition(topic, partition).ok()?;
+        let partition = self.partition(topic, partition)?;
         Some(partition.log.batches().map(|batch| batch.bytes.clone()).collect())
     }
 

@@ -39,6 +39,7 @@ pub mod output;
 mod parked;
 pub mod session;
 pub mod state;
+pub mod stored;
 pub mod time;
 pub mod view;
 pub mod wire;

@@ -147,6 +147,11 @@ impl View {
     pub fn topic(&self, name: &str) -> Option<&TopicView> {
         self.topics.iter().find(|topic| topic.name == name)
     }
+
+    /// A partition of the topic of this name.
+    pub fn partition(&self, topic: &str, index: i32) -> Option<&PartitionView> {
+        self.topic(topic)?.partitions.get(usize::try_from(index).ok()?)
+    }
 }
 
 impl TopicView {

@@ -3,7 +3,6 @@
 
 use crate::drive::witness::Witness;
 use crate::history::Event;
-use bytes::Bytes;
 use rehearsal_mockbroker::cluster::Cluster;
 use rehearsal_mockbroker::config::{ClusterConfig, ConfigError};
 use rehearsal_mockbroker::control::{Command, CommandError};
@@ -12,7 +11,6 @@ use rehearsal_mockbroker::output::{ConnId, Output};
 use rehearsal_mockbroker::session::Session;
 use rehearsal_mockbroker::state::nodes::NodeId;
 use rehearsal_mockbroker::time::Time;
-use rehearsal_mockbroker::view::View;
 use rehearsal_mockbroker::wire::ApiKey;
 use rehearsal_sim_kernel::machine::{Connection, Kernel, Moment, Node, Service, ServiceId, ServiceNet};
 use std::collections::{BTreeMap, VecDeque};
@@ -100,16 +98,6 @@ impl Brokers {
     /// The cluster itself, to plan faults and to read. What makes it answer somebody goes through [`Self::control`].
     pub(crate) fn cluster(&mut self) -> &mut Cluster {
         &mut self.cluster
-    }
-
-    /// What the cluster looks like.
-    pub(crate) fn view(&self) -> View {
-        self.cluster.view()
-    }
-
-    /// A partition's batches as they are stored.
-    pub(crate) fn stored_batches(&self, topic: &str, partition: i32) -> Option<Vec<Bytes>> {
-        self.cluster.stored_batches(topic, partition)
     }
 
     fn carry_out(&mut self, net: &mut ServiceNet<'_>, outputs: Vec<Output>) {

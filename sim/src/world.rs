@@ -6,8 +6,8 @@ use crate::host::{self, Brokers};
 use rehearsal_mockbroker::cluster::Cluster;
 use rehearsal_mockbroker::control::{Command, CommandError};
 use rehearsal_mockbroker::state::nodes::NodeId;
+use rehearsal_mockbroker::stored::StoredRecord;
 use rehearsal_mockbroker::view::View;
-use rehearsal_mockbroker::wire::batch::{self, Record};
 use rehearsal_sim_kernel::front;
 pub use rehearsal_sim_kernel::machine::MessageKind;
 use rehearsal_sim_kernel::machine::{self, Latency, Moment, Node, ServiceId, ServiceNet};
@@ -57,15 +57,6 @@ impl fmt::Debug for World {
 /// How long the simulation this thread is part of has run, in virtual time.
 pub(crate) fn now() -> Duration {
     front::kernel(|kernel, _| kernel.now()).since(Moment::START)
-}
-
-/// A record as a broker stored it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredRecord {
-    /// Its offset.
-    pub offset: i64,
-    /// Key, value, headers and timestamp.
-    pub record: Record,
 }
 
 /// Something the network carried, in virtual time since the beginning.
@@ -237,19 +228,12 @@ impl World {
 
     /// What the cluster looks like now.
     pub fn view(&self) -> View {
-        self.with_brokers(|brokers, _| brokers.view())
+        self.cluster(|cluster| cluster.view())
     }
 
     /// The records of a partition as stored, oldest first: the ground truth. `None` when there is no such partition.
     pub fn records(&self, topic: &str, partition: i32) -> Option<Vec<StoredRecord>> {
-        let batches = self.with_brokers(|brokers, _| brokers.stored_batches(topic, partition))?;
-        let mut stored = Vec::new();
-        for bytes in batches {
-            let base = batch::BatchHeader::parse(&bytes).map_or(0, |header| header.base_offset);
-            let records = batch::records(&bytes).unwrap_or_default().into_iter();
-            stored.extend(records.map(|record| StoredRecord { offset: base + i64::from(record.offset_delta), record }));
-        }
-        Some(stored)
+        self.cluster(|cluster| cluster.records(topic, partition))
     }
 
     /// What the network carried since the beginning or the last call, in the order of arrival, with the names of its

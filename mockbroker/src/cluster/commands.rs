@@ -74,7 +74,7 @@ impl Cluster {
                 self.state.expand_isr(now, &topic, partition, node);
             }
             Command::ElectUnclean { topic, partition } => {
-                self.partition(&topic, partition)?;
+                self.known_partition(&topic, partition)?;
                 let elected = self.state.elect_unclean(now, &topic, partition);
                 elected.map_err(|code| {
                     let why = match code {
@@ -127,7 +127,7 @@ impl Cluster {
     }
 
     fn trim(&mut self, topic: &str, index: i32, before: i64) -> Result<(), CommandError> {
-        let partition = self.partition(topic, index)?;
+        let partition = self.known_partition(topic, index)?;
         let high_watermark = partition.log.high_watermark();
         if !(0..=high_watermark).contains(&before) {
             let message = format!("offset {before} is not between 0 and the high watermark, {high_watermark}");
@@ -138,7 +138,7 @@ impl Cluster {
         Ok(())
     }
 
-    fn partition(&mut self, topic: &str, index: i32) -> Result<&mut Partition, CommandError> {
+    fn known_partition(&mut self, topic: &str, index: i32) -> Result<&mut Partition, CommandError> {
         let unknown = || CommandError::UnknownPartition { topic: topic.to_owned(), partition: index };
         self.state.topics.get_mut(topic).and_then(|topic| topic.partition_mut(index)).ok_or_else(unknown)
     }
@@ -146,7 +146,7 @@ impl Cluster {
     // ---- leaders ----
 
     fn bump_leader_epoch(&mut self, now: Time, topic: &str, index: i32) -> Result<(), CommandError> {
-        self.partition(topic, index)?;
+        self.known_partition(topic, index)?;
         self.state.bump_leader_epoch(now, topic, index);
         Ok(())
     }
@@ -243,14 +243,14 @@ impl Cluster {
 
     fn replica(&mut self, topic: &str, partition: i32, node: NodeId) -> Result<(), CommandError> {
         self.known(node)?;
-        if self.partition(topic, partition)?.replicas.contains(&node) {
+        if self.known_partition(topic, partition)?.replicas.contains(&node) {
             return Ok(());
         }
         Err(CommandError::NoReplica { node, topic: topic.to_owned(), partition })
     }
 
     fn move_leader(&mut self, now: Time, topic: &str, partition: i32, to: NodeId) -> Result<(), CommandError> {
-        self.partition(topic, partition)?;
+        self.known_partition(topic, partition)?;
         let moved = self.state.move_leader(now, topic, partition, to);
         moved.ok_or_else(|| CommandError::NotInSync { node: to, topic: topic.to_owned(), partition })
     }

@@ -123,7 +123,7 @@ impl Snapshot {
 }
 
 /// Tells the lie; says whether it made a difference.
-pub(super) fn lie(response: &mut Response, lie: &Lie, snapshot: Option<&Snapshot>, _: &State) -> bool {
+pub(super) fn lie(response: &mut Response, lie: &Lie, snapshot: Option<&Snapshot>) -> bool {
     let Response::Metadata(metadata) = response else { return false };
     let before = metadata.clone();
     match lie {

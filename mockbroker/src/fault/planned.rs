@@ -93,9 +93,9 @@ impl Faults {
         Ok(id)
     }
 
-    /// Takes a fault out of the plan; says what it was and how often it happened.
-    pub(crate) fn forget(&mut self, id: FaultId) -> bool {
-        self.planned.remove(&id).is_some()
+    /// Takes a fault out of the plan.
+    pub(crate) fn forget(&mut self, id: FaultId) {
+        self.planned.remove(&id);
     }
 
     pub(crate) fn view(&self, holding: impl Fn(FaultId) -> usize) -> Vec<FaultView> {
@@ -243,7 +243,7 @@ impl Faults {
                 (Effect::CorruptBatch, Some(response)) => {
                     edits::corrupt_batch(response, version, &planned.fault.which, state)
                 }
-                (Effect::Lie(lie), Some(response)) => edits::lie(response, lie, planned.snapshot.as_ref(), state),
+                (Effect::Lie(lie), Some(response)) => edits::lie(response, lie, planned.snapshot.as_ref()),
                 (Effect::Rewrite(edit), Some(response)) => {
                     edit(response);
                     true

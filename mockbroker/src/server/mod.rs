@@ -11,7 +11,7 @@ mod shared;
 
 pub(crate) use shared::{Clock, Delivery, Shared, Watcher};
 
-use crate::config::{ClusterConfig, ConfigError};
+use crate::config::{ClusterConfig, ConfigError, NodeConfig};
 use crate::control::{Command, CommandError};
 use crate::output::Output;
 use crate::state::nodes::NodeId;
@@ -111,7 +111,7 @@ impl Server {
             node.port = advertise_port.map_or(Ok(local.port()), |base| nth_port(base, index))?;
             bound.push((node.id, local, socket));
         }
-        let advertised = cluster.nodes.iter().map(|node| (node.id, format!("{}:{}", node.host, node.port))).collect();
+        let advertised = advertised(&cluster.nodes);
         let shared = Arc::new(Shared::new(&cluster, Clock::wall())?);
         let runtime = runtime(threads).map_err(StartError::Thread)?;
         let mut listeners = Listeners::new(runtime.handle().clone(), Arc::clone(&shared));
@@ -136,8 +136,7 @@ impl Server {
 
     /// What a client's `bootstrap.servers` wants: every broker's address, comma-separated.
     pub fn bootstrap_servers(&self) -> String {
-        let addresses: Vec<_> = self.advertised.iter().map(|(_, address)| address.as_str()).collect();
-        addresses.join(",")
+        bootstrap_servers(&self.advertised)
     }
 
     /// Every broker with the address clients are told.
@@ -203,6 +202,17 @@ fn listen_as_told(listeners: &mut Listeners, outputs: Vec<Output>) {
             Output::Reply { .. } | Output::Close { .. } => unreachable!("the shared state delivers these itself"),
         }
     }
+}
+
+/// The address clients are told of each broker.
+pub(crate) fn advertised(nodes: &[NodeConfig]) -> Vec<(NodeId, String)> {
+    nodes.iter().map(|node| (node.id, format!("{}:{}", node.host, node.port))).collect()
+}
+
+/// What a client's `bootstrap.servers` wants.
+pub(crate) fn bootstrap_servers(advertised: &[(NodeId, String)]) -> String {
+    let addresses: Vec<_> = advertised.iter().map(|(_, address)| address.as_str()).collect();
+    addresses.join(",")
 }
 
 fn nth_port(base: u16, index: usize) -> Result<u16, StartError> {

@@ -9,21 +9,20 @@ pub mod preset;
 mod stream;
 mod wait;
 
+pub use crate::stored::StoredRecord;
 pub use stream::BrokerStream;
 pub use wait::{Wait, WaitError, WaitFor};
 
-use crate::cluster::{Cluster, Refused};
+use crate::cluster::Refused;
 use crate::config::{ClusterConfig, ConfigError, NodeConfig, TopicConfig};
 use crate::control::{Command, CommandError};
 use crate::fault::{Fault, FaultId, FaultView, ImpossibleFault, Requests};
 use crate::journal::ReceivedRequest;
-use crate::server::{Clock, Server, ServerConfig, Shared, StartError};
+use crate::server::{Clock, Server, ServerConfig, Shared, StartError, advertised, bootstrap_servers};
 use crate::state::NewTopic;
 use crate::state::groups::GroupView;
 use crate::state::nodes::NodeId;
 use crate::view::{ProducerView, View};
-use crate::wire::batch::{self, Record};
-use bytes::Bytes;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -48,7 +47,6 @@ use tokio::task::AbortHandle;
 pub struct MockCluster {
     shared: Arc<Shared>,
     driver: Driver,
-    advertised: Vec<(NodeId, String)>,
 }
 
 #[derive(Debug)]
@@ -56,7 +54,7 @@ enum Driver {
     /// Loopback ports, a thread and a runtime of its own.
     Tcp(Server),
     /// No ports: [`BrokerStream`]s only, on the clock of the runtime it was started in.
-    InMemory { keeper: AbortHandle },
+    InMemory { keeper: AbortHandle, advertised: Vec<(NodeId, String)> },
 }
 
 /// A fault that is planned. Dropping this changes nothing.
@@ -82,17 +80,6 @@ pub struct Builder {
     server: ServerConfig,
 }
 
-/// A record as it was stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredRecord {
-    /// Its partition.
-    pub partition: i32,
-    /// Its offset.
-    pub offset: i64,
-    /// Key, value, headers and timestamp.
-    pub record: Record,
-}
-
 impl MockCluster {
     /// Begins to describe a cluster.
     pub fn builder() -> Builder {
@@ -107,13 +94,15 @@ impl MockCluster {
 
     /// What a client's `bootstrap.servers` wants: `host:port` of every broker, comma-separated.
     pub fn bootstrap_servers(&self) -> String {
-        let addresses: Vec<_> = self.advertised.iter().map(|(_, address)| address.as_str()).collect();
-        addresses.join(",")
+        bootstrap_servers(self.advertised())
     }
 
     /// Every broker's id with the address clients are told, in order of ids.
     pub fn advertised(&self) -> &[(NodeId, String)] {
-        &self.advertised
+        match &self.driver {
+            Driver::Tcp(server) => server.advertised(),
+            Driver::InMemory { advertised, .. } => advertised,
+        }
     }
 
     /// Carries out any [`Command`].
@@ -132,7 +121,7 @@ impl MockCluster {
     /// # Errors
     /// What Kafka would refuse: it exists, its name is not one, there are too few brokers.
     pub fn create_topic(&self, name: &str, partitions: i32) -> Result<(), CommandError> {
-        let replicas = self.advertised.len().min(3) as i16;
+        let replicas = self.advertised().len().min(3) as i16;
         self.control(Command::CreateTopic(NewTopic {
             name: name.to_owned(),
             partitions: Some(partitions),
@@ -164,7 +153,7 @@ impl MockCluster {
 
     /// The records of a partition, oldest first; `None` when there is no such partition.
     pub fn records(&self, topic: &str, partition: i32) -> Option<Vec<StoredRecord>> {
-        self.shared.with(|cluster| stored_records(cluster, topic, partition))
+        self.shared.with(|cluster| cluster.records(topic, partition))
     }
 
     // ---- changing the cluster: short forms of commands ----
@@ -349,8 +338,7 @@ impl MockCluster {
 
     /// The records of a topic, by partition and offset; none when there is no such topic.
     pub fn all_records(&self, topic: &str) -> Vec<StoredRecord> {
-        let partitions = self.view().topic(topic).map_or(0, |topic| topic.partitions.len());
-        (0..).take(partitions).flat_map(|index| self.records(topic, index).unwrap_or_default()).collect()
+        self.shared.with(|cluster| cluster.all_records(topic))
     }
 
     /// The records of a topic with this key.
@@ -421,7 +409,7 @@ impl MockCluster {
     /// # Errors
     /// No broker has this address, or it does not run.
     pub fn stream_to(&self, address: &str) -> Result<BrokerStream, ConnectError> {
-        let found = self.advertised.iter().find(|(_, own)| own == address);
+        let found = self.advertised().iter().find(|(_, own)| own == address);
         let (node, _) = found.ok_or_else(|| ConnectError::UnknownAddress(address.to_owned()))?;
         Ok(BrokerStream::connect(&self.shared, *node)?)
     }
@@ -440,7 +428,7 @@ pub enum ConnectError {
 
 impl Drop for MockCluster {
     fn drop(&mut self) {
-        if let Driver::InMemory { keeper } = &self.driver {
+        if let Driver::InMemory { keeper, .. } = &self.driver {
             keeper.abort();
         }
         // A wait, a stream or a planned fault may outlive the cluster; none of them may wait for it for ever.
@@ -488,67 +476,6 @@ impl fmt::Display for NeverFired {
         }
         f.write_str("\nsay `.may_not_fire()` where that is as it should be")
     }
-}
-
-impl StoredRecord {
-    /// Its key.
-    pub fn key(&self) -> Option<&[u8]> {
-        self.record.key.as_deref()
-    }
-
-    /// Its value; `None` is a tombstone.
-    pub fn value(&self) -> Option<&[u8]> {
-        self.record.value.as_deref()
-    }
-
-    /// The value of its first header of this name.
-    pub fn header(&self, name: &str) -> Option<&[u8]> {
-        let found = self.record.headers.iter().find(|(own, _)| own == name.as_bytes());
-        found.and_then(|(_, value)| value.as_deref())
-    }
-}
-
-/// One line: `3@12 key=order-7 value={"id":7} trace=…`.
-impl fmt::Display for StoredRecord {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}@{}", self.partition, self.offset)?;
-        let mut show = |name: &str, bytes: Option<&Bytes>| match bytes {
-            Some(bytes) => write!(f, " {name}={}", shortened(bytes)),
-            None => write!(f, " {name}=null"),
-        };
-        show("key", self.record.key.as_ref())?;
-        show("value", self.record.value.as_ref())?;
-        for (name, value) in &self.record.headers {
-            show(&String::from_utf8_lossy(name), value.as_ref())?;
-        }
-        Ok(())
-    }
-}
-
-fn shortened(bytes: &Bytes) -> String {
-    const SHOWN_MAX: usize = 60;
-    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(SHOWN_MAX)]).escape_debug().to_string();
-    if bytes.len() > SHOWN_MAX { format!("{text}… ({} bytes)", bytes.len()) } else { text }
-}
-
-fn stored_records(cluster: &Cluster, topic: &str, partition: i32) -> Option<Vec<StoredRecord>> {
-    let batches = cluster.stored_batches(topic, partition)?;
-    let log_start = cluster.view().topic(topic)?.partitions.get(usize::try_from(partition).ok()?)?.log_start_offset;
-    let mut out = Vec::new();
-    for bytes in batches {
-        let Ok(header) = batch::BatchHeader::parse(&bytes) else { continue };
-        if header.is_control() {
-            continue; // a transaction's marker is no record of anybody's
-        }
-        let records = batch::records(&bytes).unwrap_or_default().into_iter();
-        let records = records.map(|record| StoredRecord {
-            partition,
-            offset: header.base_offset + i64::from(record.offset_delta),
-            record,
-        });
-        out.extend(records.filter(|record| record.offset >= log_start));
-    }
-    Some(out)
 }
 
 impl Builder {
@@ -675,8 +602,7 @@ impl Builder {
             return self.start_in_memory();
         }
         let server = Server::start(self.server)?;
-        let (shared, advertised) = (Arc::clone(server.shared()), server.advertised().to_vec());
-        Ok(MockCluster { shared, driver: Driver::Tcp(server), advertised })
+        Ok(MockCluster { shared: Arc::clone(server.shared()), driver: Driver::Tcp(server) })
     }
 
     fn start_in_memory(mut self) -> Result<MockCluster, StartError> {
@@ -684,13 +610,12 @@ impl Builder {
             node.host = format!("broker-{}.mock", node.id.0);
             node.port = IN_MEMORY_PORT;
         }
-        let nodes = self.server.cluster.nodes.iter();
-        let advertised = nodes.map(|node| (node.id, format!("{}:{}", node.host, node.port))).collect();
+        let advertised = advertised(&self.server.cluster.nodes);
         let shared = Arc::new(Shared::new(&self.server.cluster, Clock::tokio())?);
         let keeper = Arc::clone(&shared);
         #[expect(clippy::disallowed_methods, reason = "the driver's keeper of time")]
         let keeper = tokio::spawn(async move { keeper.keep_time().await }).abort_handle();
-        Ok(MockCluster { shared, driver: Driver::InMemory { keeper }, advertised })
+        Ok(MockCluster { shared, driver: Driver::InMemory { keeper, advertised } })
     }
 }
 

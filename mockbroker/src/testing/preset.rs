@@ -20,6 +20,7 @@ use crate::error::ErrorCode;
 use crate::fault::{Fault, ImpossibleFault, Lie};
 use crate::state::nodes::NodeId;
 use crate::state::topics::OFFSETS_TOPIC;
+use crate::view::PartitionView;
 use crate::wire::ApiKey;
 
 /// The failures; see [`MockCluster::preset`].
@@ -169,11 +170,7 @@ impl<'a> Presets<'a> {
     /// # Errors
     /// There is no such partition.
     pub fn retention_overtakes_consumer(self, topic: &str, partition: i32) -> Result<(), PresetError> {
-        let view = self.kafka.view();
-        let index = usize::try_from(partition).unwrap_or(usize::MAX);
-        let found = view.topic(topic).and_then(|topic| topic.partitions.get(index));
-        let unknown = || CommandError::UnknownPartition { topic: topic.to_owned(), partition };
-        Ok(self.kafka.trim(topic, partition, found.ok_or_else(unknown)?.high_watermark)?)
+        Ok(self.kafka.trim(topic, partition, self.partition(topic, partition)?.high_watermark)?)
     }
 
     /// A partition's leader epoch rises and the records of the old epoch go: a commit that carries that epoch must not
@@ -213,11 +210,9 @@ impl<'a> Presets<'a> {
     /// # Errors
     /// There is no such partition, or nobody else has a replica of it.
     pub fn acks1_leader_crash(self, topic: &str, partition: i32) -> Result<LeaderCrash<'a>, PresetError> {
-        let (leader, followers) = self.replicas(topic, partition)?;
-        for node in followers.iter().copied() {
-            self.kafka.control(Command::StopCopying { topic: topic.to_owned(), partition, node })?;
-        }
-        Ok(LeaderCrash { kafka: self.kafka, leader, followers, topic: topic.to_owned(), partition })
+        let doomed = self.doomed(topic, partition)?;
+        doomed.stop_copying()?;
+        Ok(LeaderCrash(doomed))
     }
 
     /// The in-sync replicas shrink to the leader; `strike` kills it and lets a replica lead that lacks what was written
@@ -227,12 +222,9 @@ impl<'a> Presets<'a> {
     /// # Errors
     /// There is no such partition, or nobody else has a replica of it.
     pub fn unclean_election(self, topic: &str, partition: i32) -> Result<UncleanElection<'a>, PresetError> {
-        let (leader, followers) = self.replicas(topic, partition)?;
-        for node in followers {
-            self.kafka.control(Command::ShrinkIsr { topic: topic.to_owned(), partition, node })?;
-            self.kafka.control(Command::StopCopying { topic: topic.to_owned(), partition, node })?;
-        }
-        Ok(UncleanElection { kafka: self.kafka, leader, topic: topic.to_owned(), partition })
+        let doomed = self.doomed(topic, partition)?;
+        doomed.shrink_isr()?;
+        Ok(UncleanElection(doomed))
     }
 
     /// The in-sync replicas shrink to one; `strike` cuts its power, so that what it had not flushed is gone, and it comes
@@ -241,12 +233,9 @@ impl<'a> Presets<'a> {
     /// # Errors
     /// There is no such partition, or nobody else has a replica of it.
     pub fn last_replica_standing(self, topic: &str, partition: i32) -> Result<LastReplica<'a>, PresetError> {
-        let (leader, followers) = self.replicas(topic, partition)?;
-        for node in followers {
-            self.kafka.control(Command::ShrinkIsr { topic: topic.to_owned(), partition, node })?;
-            self.kafka.control(Command::StopCopying { topic: topic.to_owned(), partition, node })?;
-        }
-        Ok(LastReplica { kafka: self.kafka, leader, topic: topic.to_owned(), partition })
+        let doomed = self.doomed(topic, partition)?;
+        doomed.shrink_isr()?;
+        Ok(LastReplica(doomed))
     }
 
     /// The next batch for a partition fails for a moment while those behind it succeed. Without idempotence and with
@@ -320,16 +309,21 @@ impl<'a> Presets<'a> {
         Ok(HeldAcrossRebalance { kafka: self.kafka, group: group.to_owned(), held })
     }
 
-    /// The leader and the in-sync followers.
-    fn replicas(self, topic: &str, partition: i32) -> Result<(NodeId, Vec<NodeId>), PresetError> {
-        let view = self.kafka.view();
-        let index = usize::try_from(partition).unwrap_or(usize::MAX);
+    fn partition(self, topic: &str, partition: i32) -> Result<PartitionView, PresetError> {
         let unknown = || CommandError::UnknownPartition { topic: topic.to_owned(), partition };
-        let found = view.topic(topic).and_then(|topic| topic.partitions.get(index)).ok_or_else(unknown)?;
+        Ok(self.kafka.view().partition(topic, partition).cloned().ok_or_else(unknown)?)
+    }
+
+    /// The leader that is going to die, with its in-sync followers.
+    fn doomed(self, topic: &str, partition: i32) -> Result<Doomed<'a>, PresetError> {
+        let found = self.partition(topic, partition)?;
         let lacking = |lacks| PresetError::Replicas { topic: topic.to_owned(), partition, lacks };
         let leader = found.leader.ok_or_else(|| lacking("has no leader"))?;
-        let followers: Vec<NodeId> = found.isr.iter().copied().filter(|node| *node != leader).collect();
-        if followers.is_empty() { Err(lacking("is in sync on one broker only")) } else { Ok((leader, followers)) }
+        let followers: Vec<NodeId> = found.isr.into_iter().filter(|node| *node != leader).collect();
+        if followers.is_empty() {
+            return Err(lacking("is in sync on one broker only"));
+        }
+        Ok(Doomed { kafka: self.kafka, leader, followers, topic: topic.to_owned(), partition })
     }
 }
 
@@ -404,7 +398,7 @@ impl CoordinatorFailover<'_> {
         loading(ApiKey::JoinGroup)?;
         let partition = self.kafka.shared.with(|cluster| cluster.coordinator_partition(&self.group));
         let view = self.kafka.view();
-        let at = view.topic(OFFSETS_TOPIC).and_then(|topic| topic.partitions.get(usize::try_from(partition).ok()?));
+        let at = view.partition(OFFSETS_TOPIC, partition);
         let others = at.map(|at| at.isr.iter().copied().filter(|node| Some(*node) != at.leader));
         match others.and_then(|mut others| others.next()) {
             Some(to) => Ok(self.kafka.control(Command::MoveCoordinator { group: self.group.clone(), to })?),
@@ -414,10 +408,9 @@ impl CoordinatorFailover<'_> {
     }
 }
 
-/// See [`Presets::acks1_leader_crash`].
+/// A leader that is going to die, and what depends on it.
 #[derive(Debug)]
-#[must_use = "the leader dies when it strikes"]
-pub struct LeaderCrash<'a> {
+struct Doomed<'a> {
     kafka: &'a MockCluster,
     leader: NodeId,
     followers: Vec<NodeId>,
@@ -425,10 +418,44 @@ pub struct LeaderCrash<'a> {
     partition: i32,
 }
 
+impl Doomed<'_> {
+    /// What is written from now on stays with the leader.
+    fn stop_copying(&self) -> Result<(), PresetError> {
+        self.of_followers(|topic, partition, node| Command::StopCopying { topic, partition, node })
+    }
+
+    /// The leader is the only replica in sync, and what is written from now on stays with it.
+    fn shrink_isr(&self) -> Result<(), PresetError> {
+        self.of_followers(|topic, partition, node| Command::ShrinkIsr { topic, partition, node })?;
+        self.stop_copying()
+    }
+
+    fn of_followers(&self, command: impl Fn(String, i32, NodeId) -> Command) -> Result<(), PresetError> {
+        for node in &self.followers {
+            self.kafka.control(command(self.topic.clone(), self.partition, *node))?;
+        }
+        Ok(())
+    }
+
+    /// Any living replica leads, unless one does.
+    fn elect_anybody(&self) -> Result<(), PresetError> {
+        let (topic, partition) = (self.topic.clone(), self.partition);
+        match self.kafka.control(Command::ElectUnclean { topic, partition }) {
+            Err(CommandError::Refused(reject)) if reject.code == ErrorCode::ElectionNotNeeded => Ok(()),
+            other => Ok(other?),
+        }
+    }
+}
+
+/// See [`Presets::acks1_leader_crash`].
+#[derive(Debug)]
+#[must_use = "the leader dies when it strikes"]
+pub struct LeaderCrash<'a>(Doomed<'a>);
+
 impl LeaderCrash<'_> {
     /// The broker that is going to die.
     pub fn leader(&self) -> i32 {
-        self.leader.0
+        self.0.leader.0
     }
 
     /// The leader dies; a follower leads without what it had not copied, and the others copy from it again.
@@ -436,24 +463,15 @@ impl LeaderCrash<'_> {
     /// # Errors
     /// It does not run any more.
     pub fn strike(self) -> Result<(), PresetError> {
-        self.kafka.control(Command::Crash(self.leader))?;
-        for node in self.followers {
-            let (topic, partition) = (self.topic.clone(), self.partition);
-            self.kafka.control(Command::ResumeCopying { topic, partition, node })?;
-        }
-        Ok(())
+        self.0.kafka.control(Command::Crash(self.0.leader))?;
+        self.0.of_followers(|topic, partition, node| Command::ResumeCopying { topic, partition, node })
     }
 }
 
 /// See [`Presets::unclean_election`].
 #[derive(Debug)]
 #[must_use = "the leader dies when it strikes"]
-pub struct UncleanElection<'a> {
-    kafka: &'a MockCluster,
-    leader: NodeId,
-    topic: String,
-    partition: i32,
-}
+pub struct UncleanElection<'a>(Doomed<'a>);
 
 impl UncleanElection<'_> {
     /// The leader dies, and a replica that lacks records leads.
@@ -461,25 +479,15 @@ impl UncleanElection<'_> {
     /// # Errors
     /// The leader does not run any more, or no replica is left.
     pub fn strike(self) -> Result<(), PresetError> {
-        self.kafka.control(Command::Crash(self.leader))?;
-        let (topic, partition) = (self.topic, self.partition);
-        match self.kafka.control(Command::ElectUnclean { topic, partition }) {
-            // The topic's own config has seen to it.
-            Err(CommandError::Refused(reject)) if reject.code == ErrorCode::ElectionNotNeeded => Ok(()),
-            other => Ok(other?),
-        }
+        self.0.kafka.control(Command::Crash(self.0.leader))?;
+        self.0.elect_anybody() // where the topic's own config has not seen to it
     }
 }
 
 /// See [`Presets::last_replica_standing`].
 #[derive(Debug)]
 #[must_use = "the power goes when it strikes"]
-pub struct LastReplica<'a> {
-    kafka: &'a MockCluster,
-    leader: NodeId,
-    topic: String,
-    partition: i32,
-}
+pub struct LastReplica<'a>(Doomed<'a>);
 
 impl LastReplica<'_> {
     /// The last replica loses its power and what it had not flushed, comes back and leads again.
@@ -487,12 +495,8 @@ impl LastReplica<'_> {
     /// # Errors
     /// It does not run any more.
     pub fn strike(self) -> Result<(), PresetError> {
-        self.kafka.control(Command::PowerLoss(self.leader))?;
-        self.kafka.control(Command::Start(self.leader))?;
-        let (topic, partition) = (self.topic, self.partition);
-        match self.kafka.control(Command::ElectUnclean { topic, partition }) {
-            Err(CommandError::Refused(reject)) if reject.code == ErrorCode::ElectionNotNeeded => Ok(()),
-            other => Ok(other?),
-        }
+        self.0.kafka.control(Command::PowerLoss(self.0.leader))?;
+        self.0.kafka.control(Command::Start(self.0.leader))?;
+        self.0.elect_anybody()
     }
 }

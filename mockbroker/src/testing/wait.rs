@@ -1,7 +1,7 @@
 //! Waiting for the cluster to be in some state: no polling, no sleeping, and when it takes too long a report of what was
 //! there instead.
 
-use super::{MockCluster, PlannedFault, StoredRecord, stored_records};
+use super::{MockCluster, PlannedFault, StoredRecord};
 use crate::cluster::Cluster;
 use crate::fault::Requests;
 use crate::journal::ReceivedRequest;
@@ -67,29 +67,16 @@ impl WaitFor<'_> {
     /// At least so many records in a topic, in all its partitions together; all that are there then, by partition and
     /// offset.
     pub fn records(self, topic: &str, at_least: usize) -> Wait<Vec<StoredRecord>> {
-        let name = topic.to_owned();
         let what = format!("{} in '{topic}'", counted(at_least, "record"));
-        if let Some(why) = self.no_such_topic(topic, None) {
-            return Wait::hopeless(what, why);
-        }
-        let look = when_written(topic, move |cluster| {
-            Some(records_of(cluster, &name)).filter(|records| records.len() >= at_least)
-        });
-        let name = topic.to_owned();
-        self.until_with(what, look, move |cluster| describe_topic(cluster, &name))
+        let look = when_written(topic, move |records| Some(records).filter(|records| records.len() >= at_least));
+        self.at_topic(what, topic, None, look)
     }
 
     /// A record in a topic that fits; the first in partition and offset order.
     pub fn record(self, topic: &str, fits: impl Fn(&StoredRecord) -> bool + Send + 'static) -> Wait<StoredRecord> {
-        let name = topic.to_owned();
         let what = format!("a record in '{topic}' that fits");
-        if let Some(why) = self.no_such_topic(topic, None) {
-            return Wait::hopeless(what, why);
-        }
-        let look =
-            when_written(topic, move |cluster| records_of(cluster, &name).into_iter().find(|record| fits(record)));
-        let name = topic.to_owned();
-        self.until_with(what, look, move |cluster| describe_topic(cluster, &name))
+        let look = when_written(topic, move |records| records.into_iter().find(|record| fits(record)));
+        self.at_topic(what, topic, None, look)
     }
 
     /// Nothing written to a topic for so long.
@@ -102,23 +89,19 @@ impl WaitFor<'_> {
             let why = format!("that takes longer than the {:?} this wait has; use wait_up_to", self.within);
             return Wait::hopeless(what, why);
         }
-        let (name, shown) = (topic.to_owned(), topic.to_owned());
+        let name = topic.to_owned();
         let mut since: Option<(i64, Time)> = None;
-        let shared = self.shared();
-        let deadline = shared.now() + self.within;
-        let next = Arc::new(std::sync::Mutex::new(deadline));
-        let due = Arc::clone(&next);
         let look = move |cluster: &Cluster, now: Time| {
-            let ends: i64 = cluster.log_bounds(&name).into_iter().map(|(_, end)| end).sum();
+            let ends = cluster.partitions(&name).iter().map(|partition| partition.log.end_offset()).sum();
             let start = match since {
                 Some((before, start)) if before == ends => start,
                 _ => now,
             };
             since = Some((ends, start));
-            *next.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = start + span;
-            (now.since(start) >= span).then_some(())
+            if now.since(start) >= span { Seen::Found(()) } else { Seen::LookAgain(start + span) }
         };
-        self.begin(what, look, move |cluster| describe_topic(cluster, &shown), Some(due))
+        let name = topic.to_owned();
+        self.begin(what, look, move |cluster| describe_topic(cluster, &name))
     }
 
     /// A group's committed offset of a partition to reach `offset`; the offset then.
@@ -127,42 +110,33 @@ impl WaitFor<'_> {
         if let Some(why) = self.no_such_topic(topic, Some(partition)) {
             return Wait::hopeless(what, why);
         }
-        let (id, name) = (group.to_owned(), topic.to_owned());
-        let look = move |cluster: &Cluster| {
-            let committed = cluster.committed(&id, &name, partition)?.offset;
+        let name = topic.to_owned();
+        self.at_group(what, group, move |cluster, group| {
+            let committed = cluster.committed(group, &name, partition)?.offset;
             (committed >= offset).then_some(committed)
-        };
-        let id = group.to_owned();
-        self.until_with(what, look, move |cluster| describe_group(cluster, &id))
+        })
     }
 
     /// A group to be stable with exactly so many members.
     pub fn stable(self, group: &str, members: usize) -> Wait<GroupView> {
-        let id = group.to_owned();
-        let look = move |cluster: &Cluster| {
-            let view = cluster.group(&id)?;
-            (view.state == GroupState::Stable && view.members.len() == members).then_some(view)
-        };
-        let id = group.to_owned();
         let what = format!("group '{group}' to be stable with {}", counted(members, "member"));
-        self.until_with(what, look, move |cluster| describe_group(cluster, &id))
+        self.at_group(what, group, move |cluster, group| {
+            let view = cluster.group(group)?;
+            (view.state == GroupState::Stable && view.members.len() == members).then_some(view)
+        })
     }
 
     /// A member to be gone from a group: by its member id, group instance id or client id.
     pub fn member_gone(self, group: &str, member: &str) -> Wait<()> {
-        let (id, who) = (group.to_owned(), member.to_owned());
-        let look = move |cluster: &Cluster| {
-            let members = cluster.group(&id).map(|view| view.members).unwrap_or_default();
+        let who = member.to_owned();
+        self.at_group(format!("'{member}' to be gone from group '{group}'"), group, move |cluster, group| {
+            let members = cluster.group(group).map(|view| view.members).unwrap_or_default();
             let there = members.iter().any(|known| {
                 known.member_id == who
                     || known.group_instance_id.as_deref() == Some(who.as_str())
                     || known.client_id == who
             });
             (!there).then_some(())
-        };
-        let id = group.to_owned();
-        self.until_with(format!("'{member}' to be gone from group '{group}'"), look, move |cluster| {
-            describe_group(cluster, &id)
         })
     }
 
@@ -214,43 +188,27 @@ impl WaitFor<'_> {
     /// A partition's high watermark to reach `offset`; the high watermark then.
     pub fn high_watermark(self, topic: &str, partition: i32, offset: i64) -> Wait<i64> {
         let what = format!("the high watermark of '{topic}' partition {partition} to reach {offset}");
-        if let Some(why) = self.no_such_topic(topic, Some(partition)) {
-            return Wait::hopeless(what, why);
-        }
-        let (name, shown) = (topic.to_owned(), topic.to_owned());
-        let look = move |cluster: &Cluster| {
-            let view = cluster.view();
-            let partition = view.topic(&name)?.partitions.get(usize::try_from(partition).ok()?)?;
-            (partition.high_watermark >= offset).then_some(partition.high_watermark)
-        };
-        self.until_with(what, look, move |cluster| describe_topic(cluster, &shown))
+        let name = topic.to_owned();
+        self.at_topic(what, topic, Some(partition), move |cluster| {
+            let high_watermark = cluster.partition(&name, partition)?.log.high_watermark();
+            (high_watermark >= offset).then_some(high_watermark)
+        })
     }
 
     /// A partition to remember so many idempotent producers.
     pub fn producers(self, topic: &str, partition: i32, at_least: usize) -> Wait<Vec<ProducerView>> {
         let what = format!("{at_least} producers at '{topic}' partition {partition}");
-        if let Some(why) = self.no_such_topic(topic, Some(partition)) {
-            return Wait::hopeless(what, why);
-        }
-        let (name, shown) = (topic.to_owned(), topic.to_owned());
-        let look = move |cluster: &Cluster| {
+        let name = topic.to_owned();
+        self.at_topic(what, topic, Some(partition), move |cluster| {
             Some(cluster.producers(&name, partition)).filter(|producers| producers.len() >= at_least)
-        };
-        self.until_with(what, look, move |cluster| describe_topic(cluster, &shown))
+        })
     }
 
     /// A leader for a partition, other than none.
     pub fn leader(self, topic: &str, partition: i32) -> Wait<i32> {
         let what = format!("a leader of '{topic}' partition {partition}");
-        if let Some(why) = self.no_such_topic(topic, Some(partition)) {
-            return Wait::hopeless(what, why);
-        }
-        let (name, shown) = (topic.to_owned(), topic.to_owned());
-        let look = move |cluster: &Cluster| {
-            let view = cluster.view();
-            Some(view.topic(&name)?.partitions.get(usize::try_from(partition).ok()?)?.leader?.0)
-        };
-        self.until_with(what, look, move |cluster| describe_topic(cluster, &shown))
+        let name = topic.to_owned();
+        self.at_topic(what, topic, Some(partition), move |cluster| Some(cluster.partition(&name, partition)?.leader?.0))
     }
 
     /// Anything: `look` is called after every step of the cluster, until it finds what it looks for.
@@ -262,29 +220,56 @@ impl WaitFor<'_> {
         self.until_with(what.into(), look, describe_requests)
     }
 
+    /// Something about a topic or partition; hopeless when there is no such one.
+    fn at_topic<T: Send + 'static>(
+        self,
+        what: String,
+        topic: &str,
+        partition: Option<i32>,
+        look: impl FnMut(&Cluster) -> Option<T> + Send + 'static,
+    ) -> Wait<T> {
+        if let Some(why) = self.no_such_topic(topic, partition) {
+            return Wait::hopeless(what, why);
+        }
+        let topic = topic.to_owned();
+        self.until_with(what, look, move |cluster| describe_topic(cluster, &topic))
+    }
+
+    /// Something about a group, which need not be there yet.
+    fn at_group<T: Send + 'static>(
+        self,
+        what: String,
+        group: &str,
+        mut look: impl FnMut(&Cluster, &str) -> Option<T> + Send + 'static,
+    ) -> Wait<T> {
+        let (looked_at, shown) = (group.to_owned(), group.to_owned());
+        let look = move |cluster: &Cluster| look(cluster, &looked_at);
+        self.until_with(what, look, move |cluster| describe_group(cluster, &shown))
+    }
+
     fn until_with<T: Send + 'static>(
         self,
         what: String,
         mut look: impl FnMut(&Cluster) -> Option<T> + Send + 'static,
         describe: impl Fn(&Cluster) -> String + Send + 'static,
     ) -> Wait<T> {
-        self.begin(what, move |cluster, _| look(cluster), describe, None)
+        self.begin(what, move |cluster, _| look(cluster).map_or(Seen::Nothing, Seen::Found), describe)
     }
 
     fn begin<T: Send + 'static>(
         self,
         what: String,
-        look: impl FnMut(&Cluster, Time) -> Option<T> + Send + 'static,
+        look: impl FnMut(&Cluster, Time) -> Seen<T> + Send + 'static,
         describe: impl Fn(&Cluster) -> String + Send + 'static,
-        due: Option<Arc<std::sync::Mutex<Time>>>,
     ) -> Wait<T> {
         let (sender, outcome) = oneshot::channel();
         let shared = self.shared();
+        let deadline = shared.now() + self.within;
         let watcher = OneWait {
             what,
             within: self.within,
-            deadline: shared.now() + self.within,
-            due,
+            deadline,
+            due: deadline,
             look: Box::new(look),
             describe: Box::new(describe),
             done: Some(sender),
@@ -302,15 +287,24 @@ impl WaitFor<'_> {
     }
 }
 
-type Look<T> = Box<dyn FnMut(&Cluster, Time) -> Option<T> + Send>;
+/// What a look at the cluster has brought.
+enum Seen<T> {
+    Found(T),
+    /// Not there; it comes with something that happens.
+    Nothing,
+    /// Not there; it comes with this time unless something happens before.
+    LookAgain(Time),
+}
+
+type Look<T> = Box<dyn FnMut(&Cluster, Time) -> Seen<T> + Send>;
 
 /// A wait as the cluster's driver sees it.
 struct OneWait<T> {
     what: String,
     within: Duration,
     deadline: Time,
-    /// When something becomes true by mere waiting.
-    due: Option<Arc<std::sync::Mutex<Time>>>,
+    /// When to look though nothing has happened; at the deadline at the latest.
+    due: Time,
     look: Look<T>,
     describe: Box<dyn Fn(&Cluster) -> String + Send>,
     done: Option<oneshot::Sender<Result<T, WaitError>>>,
@@ -322,13 +316,17 @@ impl<T: Send> Watcher for OneWait<T> {
             return true; // nobody waits any more
         }
         let outcome = match (self.look)(cluster, now) {
-            Some(found) => Ok(found),
-            None if now >= self.deadline => Err(WaitError::TimedOut {
+            Seen::Found(found) => Ok(found),
+            _ if now >= self.deadline => Err(WaitError::TimedOut {
                 what: std::mem::take(&mut self.what),
                 within: self.within,
                 saw: (self.describe)(cluster),
             }),
-            None => return false,
+            Seen::LookAgain(at) => {
+                self.due = at.min(self.deadline);
+                return false;
+            }
+            Seen::Nothing => return false,
         };
         if let Some(done) = self.done.take() {
             let _ = done.send(outcome); // whoever waited may have given up at this moment
@@ -337,8 +335,7 @@ impl<T: Send> Watcher for OneWait<T> {
     }
 
     fn due(&self) -> Time {
-        let due = self.due.as_ref().map(|due| *due.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
-        due.map_or(self.deadline, |due| due.min(self.deadline))
+        self.due
     }
 }
 
@@ -393,27 +390,22 @@ fn counted(count: impl fmt::Display, what: &str) -> String {
 
 // ---- what was there instead ----
 
-fn records_of(cluster: &Cluster, topic: &str) -> Vec<StoredRecord> {
-    let partitions = cluster.view().topic(topic).map_or(0, |topic| topic.partitions.len());
-    let partitions = 0..i32::try_from(partitions).unwrap_or(i32::MAX);
-    partitions.flat_map(|index| stored_records(cluster, topic, index).unwrap_or_default()).collect()
-}
-
-/// Looks only when the topic's logs are other than at the last look: decoding records at every step of the cluster would
-/// cost more than writing them.
-fn when_written<T, F: FnMut(&Cluster) -> Option<T>>(
+/// Looks at a topic's records only when its logs are other than at the last look: decoding them at every step of the
+/// cluster would cost more than writing them.
+fn when_written<T, F: FnMut(Vec<StoredRecord>) -> Option<T>>(
     topic: &str,
     mut look: F,
 ) -> impl FnMut(&Cluster) -> Option<T> + use<T, F> {
     let topic = topic.to_owned();
     let mut seen = None;
     move |cluster| {
-        let now = Some(cluster.log_bounds(&topic));
-        if seen == now {
+        let logs = cluster.partitions(&topic).iter().map(|partition| &partition.log);
+        let now: Vec<_> = logs.map(|log| (log.start_offset(), log.end_offset(), log.epochs().latest())).collect();
+        if seen.as_ref() == Some(&now) {
             return None;
         }
-        seen = now;
-        look(cluster)
+        seen = Some(now);
+        look(cluster.all_records(&topic))
     }
 }
 
@@ -437,7 +429,7 @@ fn describe_topic(cluster: &Cluster, topic: &str) -> String {
             }
         }
     }
-    let records = records_of(cluster, topic);
+    let records = cluster.all_records(topic);
     for record in records.iter().rev().take(SHOWN_MAX).rev() {
         let _ = writeln!(out, "  {record}");
     }
