@@ -120,6 +120,7 @@ mod memory;
 mod registry;
 mod retry;
 mod stats;
+pub mod telemetry;
 #[cfg(feature = "kafka")]
 pub mod testing;
 

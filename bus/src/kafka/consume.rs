@@ -17,6 +17,7 @@ use crate::error::BusError;
 use crate::event::{AnyEvent, WireMetadata};
 use crate::handler::{Ctx, HandlerSet, Source};
 use crate::hooks::Step;
+use crate::telemetry::{Note, Remote};
 use jiff::Timestamp;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{CommitMode, Consumer};
@@ -225,7 +226,7 @@ impl Driver {
     fn heard(&mut self, news: News) {
         match news {
             News::Assigned(partitions, remembered) => {
-                self.shared.counters.rebalance_count.fetch_add(1, Ordering::Relaxed);
+                self.shared.counters.rebalanced();
                 self.shared.hooks_about(&partitions, |topic, partition| Step::Assigned { topic, partition });
                 self.partitions.send_modify(|count| *count = Some(count.unwrap_or(0) + partitions.len()));
                 // A pause asked for under an earlier assignment may only be obeyed now; this outranks it.
@@ -236,12 +237,12 @@ impl Driver {
                 }
             }
             News::Revoking(partitions) => {
-                self.shared.counters.rebalance_count.fetch_add(1, Ordering::Relaxed);
+                self.shared.counters.rebalanced();
                 let deadline = self.clock.now() + self.shared.config.rebalance_drain_timeout;
                 self.tell(Input::Revoking { partitions, deadline });
             }
             News::Lost(partitions) => {
-                self.shared.counters.rebalance_count.fetch_add(1, Ordering::Relaxed);
+                self.shared.counters.rebalanced();
                 self.tell(Input::Lost { partitions });
             }
             News::Records(records) => {
@@ -249,6 +250,8 @@ impl Driver {
                 for record in records.iter().filter(|record| record.errand != engine::Errand::Skip) {
                     let at = source(&record.payload);
                     self.shared.hooks.tell(|| Step::Delivered { at: &at, key: record.payload.key.as_deref() });
+                    let event_type = || record.payload.event_type().unwrap_or_default();
+                    self.shared.counters.telemetry.note(|| Note::Consumed { event_type: event_type() });
                 }
                 self.engine.handle_all(now, records.into_iter().map(Input::Delivered));
             }
@@ -323,6 +326,7 @@ impl Driver {
                     tracing::warn!(?ticket, cause = obituary.cause.name(), error = obituary.message, "event dead-lettered");
                     let at = source(&record);
                     shared.hooks.tell(|| Step::DeadLettered { at: &at, reason: obituary.cause.reason() });
+                    shared.counters.telemetry.note(|| Note::DeadLettered { reason: obituary.cause.name() });
                     Input::DeadLetterAcked { ticket }
                 }
                 Err(error) => {
@@ -386,6 +390,7 @@ impl Driver {
         self.shared.gauges.flooded.store(status.flooded, Ordering::Relaxed);
         self.shared.gauges.unburied.store(status.unburied, Ordering::Relaxed);
         self.shared.gauges.parked.store(status.parked, Ordering::Relaxed);
+        counters.telemetry.note(|| Note::Parked { keys: status.parked });
     }
 
     /// Leaves the group. What is still running after the deadline is cut off.
@@ -446,6 +451,7 @@ pub(super) async fn attempt(
     only: Option<&HandlerSet>,
     cancellation: &Arc<CancellationToken>,
 ) -> Outcome {
+    let began = Instant::now();
     let event = match event_in(shared, record) {
         Ok(event) => event,
         Err((error_type, message)) => return Outcome::Poison { error_type: error_type.into(), message },
@@ -455,24 +461,40 @@ pub(super) async fn attempt(
     shared.hooks.tell(|| Step::Started { event_id: event.event_id(), at: Some(&at), attempt });
     let span = match shared.config.enable_tracing {
         false => tracing::Span::none(),
-        true => tracing::info_span!(
-            "kafka.consume",
-            otel.name = format!("kafka.consume {}", event.event_type()),
-            event_type = event.event_type(),
-            event_id = %event.event_id(),
-            topic = &*at.topic,
-            partition = at.partition,
-            offset = at.offset,
-            attempt,
-        ),
+        true => consume_span(shared, record, event, attempt),
     };
     let results = shared.dispatcher.dispatch(event, &cx, only).instrument(span).await;
-    shared.counters.dispatched(&results);
+    shared.counters.dispatched(event, &results);
+    shared.counters.telemetry.note(|| {
+        let (event_type, took) = (event.metadata().event_type, began.elapsed());
+        Note::Attempted { event_type, took }
+    });
     for result in results.results() {
         let (handler, outcome) = (&*result.name, &result.outcome);
         shared.hooks.tell(|| Step::Finished { event_id: event.event_id(), at: Some(&at), handler, outcome });
     }
     outcome(&results)
+}
+
+/// The span of one attempt, within the trace the record came with.
+fn consume_span(shared: &Shared, record: &Record, event: &AnyEvent, attempt: u32) -> tracing::Span {
+    let _trace = Remote::enter(record.header_values());
+    tracing::info_span!(
+        "kafka.consume",
+        otel.name = format!("kafka.consume {}", event.event_type()),
+        otel.kind = "consumer",
+        event_type = event.event_type(),
+        attempt,
+        messaging.system = "kafka",
+        messaging.operation.name = "process",
+        messaging.operation.type = "process",
+        messaging.destination.name = &*record.topic,
+        messaging.destination.partition.id = record.partition,
+        messaging.kafka.offset = record.offset,
+        messaging.consumer.group.name = &*shared.group,
+        messaging.message.id = %event.event_id(),
+        messaging.message.conversation_id = %event.metadata().correlation_id,
+    )
 }
 
 fn outcome(results: &DispatchOutcome) -> Outcome {

@@ -17,6 +17,7 @@ use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::BorrowedMessage;
+use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaRespErr;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -174,6 +175,10 @@ impl ClientContext for Reporter {
 
     fn error(&self, error: KafkaError, reason: &str) {
         self.watcher.error(error, reason);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        self.watcher.statistics(&statistics);
     }
 }
 

@@ -112,6 +112,7 @@ async fn publish_to(publisher: Arc<Publisher>, topic: Name) {
             Acks::None => rehearsal_bus::config::Acks::Zero,
         })
         .enable_idempotence(publisher.idempotent == Switch::Yes)
+        .enable_metrics(false)
         .compression(rehearsal_bus::config::Compression::None)
         .enable_tracing(false)
         .build();
@@ -252,6 +253,7 @@ fn config(worker: &Worker) -> KafkaEventBusConfig {
             Reset::Earliest => AutoOffsetReset::Earliest,
             Reset::Latest => AutoOffsetReset::Latest,
         })
+        .enable_metrics(false)
         .session_timeout_ms(u32::try_from(session.as_millis()).unwrap_or(u32::MAX))
         .retry(RetryPolicy::exponential(*base, *max).max_retries(*retries).jitter(jitter.get()))
         .enable_dlq(worker.mutant != Some(Mutant::LosesDeadLetters))
