@@ -1,8 +1,9 @@
-//! `rehearsal`: the demo, the stand-in broker as a server, and the simulator.
+//! `rehearsal`: the demo, the stand-in broker as a server, the simulator, and the dead-letter tools.
 //!
 //! Exit codes: 0 it did what was asked, 1 it could not and says why, or a promise was broken, 2 the command line makes no sense.
 
 mod demo;
+mod dlq;
 mod serve;
 mod sim;
 
@@ -29,6 +30,8 @@ enum Verb {
     Serve(serve::Args),
     /// Search for a schedule of faults in which the bus breaks a promise, in virtual time
     Sim(sim::Args),
+    /// Look at the dead letters of a bus on any Kafka; replay or evict them
+    Dlq(dlq::Args),
     /// A worker of the finale, started by it
     #[command(hide = true)]
     Worker(demo::worker::Args),
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Verb::Demo(args) => demo::run(args),
         Verb::Serve(args) => serve::run(args),
         Verb::Sim(args) => sim::run(args),
+        Verb::Dlq(args) => dlq::run(args),
         Verb::Worker(args) => demo::worker::run(args),
     };
     match outcome {

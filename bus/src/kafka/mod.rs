@@ -39,7 +39,7 @@ use crate::bus::{EventBus, PublishMode};
 use crate::codec::{Json, Serializer};
 use crate::config::{DlqScope, KafkaEventBusConfig};
 use crate::dispatch::{Dispatcher, Subscription};
-use crate::dlq::{DlqMessage, ReplayOutcome};
+use crate::dlq::{DlqMessage, EvictOutcome, Replay, ReplayOutcome};
 use crate::error::{BusError, NotAcknowledged};
 use crate::event::{AnyEvent, IntoEvents};
 use crate::handler::{Source, SubscriptionId};
@@ -360,6 +360,11 @@ impl KafkaEventBus {
         self.0.state().consumption.as_ref().is_some_and(Controls::is_running)
     }
 
+    /// Whether the dead-letter topic existed when the bus connected; false before that.
+    pub fn has_dlq_topic(&self) -> bool {
+        self.0.state().connection.as_ref().is_some_and(|connection| connection.dlq_partitions > 0)
+    }
+
     /// As [`Stats::events_skipped`].
     pub fn events_skipped(&self) -> u64 {
         self.0.shared.counters.events_skipped.load(Ordering::Relaxed)
@@ -394,7 +399,7 @@ impl KafkaEventBus {
     /// # Errors
     /// As [`get_dlq_messages`](Self::get_dlq_messages); also when the replay is not acknowledged.
     pub async fn replay_dlq_message(&self, partition: i32, offset: i64) -> Result<ReplayOutcome, BusError> {
-        self.replay(partition, offset, false).await
+        self.replay(Replay::of(partition, offset)).await
     }
 
     /// As [`replay_dlq_message`](Self::replay_dlq_message), also when the event was replayed more than
@@ -403,11 +408,25 @@ impl KafkaEventBus {
     /// # Errors
     /// As [`replay_dlq_message`](Self::replay_dlq_message).
     pub async fn force_replay_dlq_message(&self, partition: i32, offset: i64) -> Result<ReplayOutcome, BusError> {
-        self.replay(partition, offset, true).await
+        self.replay(Replay::of(partition, offset).forced()).await
     }
 
-    async fn replay(&self, partition: i32, offset: i64, force: bool) -> Result<ReplayOutcome, BusError> {
-        let outcome = self.0.letters()?.replay(partition, offset, force).await?;
+    /// Counts a dead letter as resolved without replaying it. The letter stays where it is, for as long as the topic
+    /// keeps it; the ledger says `why`, who, and when.
+    ///
+    /// # Errors
+    /// As [`get_dlq_messages`](Self::get_dlq_messages); also when the note is not acknowledged.
+    pub async fn evict_dlq_message(&self, partition: i32, offset: i64, why: &str) -> Result<EvictOutcome, BusError> {
+        self.0.letters()?.evict((partition, offset), why).await
+    }
+
+    /// Replays a dead letter the way it says: see [`replay_dlq_message`](Self::replay_dlq_message).
+    ///
+    /// # Errors
+    /// As [`replay_dlq_message`](Self::replay_dlq_message).
+    pub async fn replay(&self, replay: Replay) -> Result<ReplayOutcome, BusError> {
+        let Replay { partition, offset, .. } = replay;
+        let outcome = self.0.letters()?.replay(replay).await?;
         if let ReplayOutcome::Replayed { partition: to_partition, offset: to_offset } = outcome {
             let shared = &self.0.shared;
             let from = Source { topic: shared.dlq_topic.clone(), partition, offset };
