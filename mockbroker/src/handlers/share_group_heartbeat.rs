@@ -60,17 +60,17 @@ fn beat(state: &mut State, now: Time, from: &Caller, request: &ShareGroupHeartbe
 fn check(request: &ShareGroupHeartbeatRequest) -> Result<(), Reject> {
     let is_blank = |text: &str| text.trim().is_empty();
     let problem = if !is_valid_id(&request.member_id) {
-        "Invalid member id in the request."
+        "member_id must have 1 to 36 characters"
     } else if is_blank(&request.member_id) {
-        "MemberId can't be empty."
+        "member_id is blank"
     } else if is_blank(&request.group_id) {
-        "GroupId can't be empty."
+        "group_id is blank"
     } else if request.rack_id.as_deref().is_some_and(is_blank) {
-        "RackId can't be empty."
+        "rack_id is blank"
     } else if request.member_epoch == 0 && request.subscribed_topic_names.as_ref().is_none_or(Vec::is_empty) {
-        "SubscribedTopicNames must be set in first request."
+        "who joins must subscribe to topics"
     } else if request.member_epoch < LEAVE {
-        "MemberEpoch is invalid."
+        "no member can be in this member_epoch"
     } else {
         return Ok(());
     };
