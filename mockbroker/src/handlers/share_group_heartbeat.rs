@@ -1,12 +1,13 @@
 //! ShareGroupHeartbeat (76), version 1.
 //!
 //! Does: members of share groups (KIP-932) join, beat, learn which partitions they may read, and leave.
-//! Leaves out: nothing of its own; ShareFetch and ShareAcknowledge are not served yet.
+//! Leaves out: nothing.
 //! Differs from Apache Kafka: a partition can be assigned from the heartbeat after the one that first asks for its topic;
 //! Kafka's state topic may take longer to be ready.
 
 use super::Answer;
 use super::groups::{coordinated, explained, speaking_share_protocol};
+use super::sharing::is_valid_id;
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
 use crate::state::State;
@@ -53,7 +54,7 @@ fn beat(state: &mut State, now: Time, from: &Caller, request: &ShareGroupHeartbe
         client_id: &from.client_id,
         client_host: &from.client_host,
     };
-    state.groups.share_beat(now, &beat, &pace)
+    state.share_beat(now, &beat, &pace)
 }
 
 /// Refuses what no client should send (`GroupCoordinatorService.throwIfShareGroupHeartbeatRequestIsInvalid`).
@@ -75,11 +76,6 @@ fn check(request: &ShareGroupHeartbeatRequest) -> Result<(), Reject> {
         return Ok(());
     };
     Err(Reject::new(ErrorCode::InvalidRequest, problem))
-}
-
-/// Neither empty nor longer than a UUID (`KafkaApis.isMemberIdValid`).
-fn is_valid_id(id: &str) -> bool {
-    !id.is_empty() && id.encode_utf16().count() <= 36
 }
 
 fn answered(member_id: Str, beaten: Beaten) -> ShareGroupHeartbeatResponse {

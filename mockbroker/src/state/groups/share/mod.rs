@@ -190,6 +190,14 @@ impl Share {
         }
     }
 
+    pub(super) fn initialize_one(&mut self, topic: Uuid, index: i32) {
+        self.initialized.entry(topic).or_default().insert(index);
+    }
+
+    pub(super) fn forget_topic(&mut self, topic: Uuid) -> bool {
+        self.initialized.remove(&topic).is_some()
+    }
+
     /// Whether members do not have all there is to be had of a topic somebody subscribes to.
     fn initialized_but_not_assigned(&self, catalog: &Catalog) -> bool {
         let mut assigned: BTreeMap<Uuid, BTreeSet<i32>> = BTreeMap::new();
@@ -256,6 +264,15 @@ impl Share {
     }
 
     // ---- what others see ----
+
+    pub(super) fn epoch(&self) -> i32 {
+        self.epoch
+    }
+
+    /// The partitions that can be assigned.
+    pub(super) fn initialized(&self) -> impl Iterator<Item = (Uuid, i32)> {
+        self.initialized.iter().flat_map(|(topic, indices)| indices.iter().map(|index| (*topic, *index)))
+    }
 
     pub(super) fn is_empty(&self) -> bool {
         self.members.is_empty()
