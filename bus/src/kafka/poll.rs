@@ -9,6 +9,7 @@ use super::record::{Record, TARGET_GROUP};
 use crate::config::UnknownType;
 use crate::engine::finished::{self, Run};
 use crate::engine::{Delivered, Errand, Partition};
+use crate::mutant::{self, Mutant};
 use crate::registry::EventRegistry;
 use rdkafka::TopicPartitionList;
 use rdkafka::client::ClientContext;
@@ -308,6 +309,10 @@ fn read_on(
             if !batch.is_empty() {
                 quiet = false;
                 reader.context().alive();
+                if mutant::is(Mutant::DropsBatchesWhenBusy) {
+                    let _ = news.try_send(News::Records(batch));
+                    continue;
+                }
                 news.blocking_send(News::Records(batch)).map_err(|_| None)?;
             }
         }

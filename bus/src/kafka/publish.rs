@@ -10,6 +10,7 @@ use crate::codec::{CodecError, Serializer};
 use crate::engine::Header;
 use crate::error::{BusError, NotAcknowledged, PublishFailure};
 use crate::event::{AggregateId, AnyEvent};
+use crate::mutant::{self, Mutant};
 use bytes::Bytes;
 use futures::task::AtomicWaker;
 use rdkafka::client::ClientContext;
@@ -59,6 +60,9 @@ impl ProducerContext for Courier {
         stub.answer(match result {
             Ok(message) => {
                 self.watcher.alive();
+                Ok(Delivery { partition: message.partition(), offset: message.offset() })
+            }
+            Err((_, message)) if mutant::is(Mutant::TakesErrorsForAcknowledgements) => {
                 Ok(Delivery { partition: message.partition(), offset: message.offset() })
             }
             Err((error, _)) => Err(not_acknowledged(error.clone())),
@@ -178,7 +182,8 @@ impl Publisher {
                 stub.answer(Err(NotAcknowledged::NotSent(why.into())));
                 continue;
             }
-            let record = BaseRecord::with_opaque_to(topic, stub).key(key.as_bytes()).payload(&value[..]);
+            let mut record = BaseRecord::with_opaque_to(topic, stub).key(key.as_bytes()).payload(&value[..]);
+            record.key = record.key.filter(|_| !mutant::is(Mutant::PublishesWithoutKey));
             if !self.enqueue(record.headers(headers(codec, event))).await {
                 broken.insert(key);
             }

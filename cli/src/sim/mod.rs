@@ -7,6 +7,8 @@
 #[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
 mod inside;
 #[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
+mod mutants;
+#[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
 mod outside;
 
 use clap::ArgGroup;
@@ -57,8 +59,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     hashes: Option<PathBuf>,
     /// Plant a bug, to see that it is found
-    #[arg(long, hide = true)]
+    #[arg(long, value_name = "NAME", hide = true)]
     mutant: Option<String>,
+    /// Plant every bug in turn, or the one of `--mutant`, and enter into this file how soon it is found
+    #[arg(long, value_name = "FILE", hide = true)]
+    mutants: Option<PathBuf>,
 }
 
 /// From the first to before the last.

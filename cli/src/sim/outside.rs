@@ -2,6 +2,7 @@
 
 use super::Args;
 use super::inside::{Job, News, ROLE};
+use super::mutants;
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use rehearsal_sim::checkers::Signature;
@@ -22,6 +23,12 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let job = job(&args)?;
     let (mut search, input, output) = start()?;
     send(input, &job)?;
+    if let Some(file) = &args.mutants {
+        mutants::listen(output, file, job.hunt.len())?;
+        let status = search.wait().context("waiting for the simulator")?;
+        anyhow::ensure!(status.success(), "the simulator ended early, with {status}");
+        return Ok(());
+    }
     let mut watch = Watch::of(&args, &job);
     let heard = watch.listen(output);
     let status = search.wait().context("waiting for the simulator")?;
@@ -49,6 +56,7 @@ fn job(args: &Args) -> anyhow::Result<Job> {
         keep_going: args.keep_going,
         shrink: args.shrink,
         mutant: args.mutant.clone(),
+        hunt: if args.mutants.is_some() { mutants::names(args) } else { Vec::new() },
         report: args.report.display().to_string(),
     })
 }
@@ -135,6 +143,7 @@ impl<'a> Watch<'a> {
                 }
                 self.told.insert(seed, *told);
             }
+            News::Hunted(_) => {}
             News::Over { left_out } => (self.left_out, self.over) = (left_out, true),
             News::Refused(why) => {
                 self.over = true;

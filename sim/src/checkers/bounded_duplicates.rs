@@ -6,6 +6,7 @@
 //! - `committed`: a record came again although its offset had been stored before the partition was given anew.
 //! - `after-a-clean-handover`: it came again although its owner was done with it, gave the partition up in order, and no
 //!   fault was there to keep it from committing.
+//! - `handled-again`: it was handled well twice within one delivery.
 //! - `handled-twice-in-peace`: it was handled well twice, and there was no fault in the whole run.
 //!
 //! Scenarios: every zombie, a stale stored offset, an epoch that replays a week.
@@ -62,6 +63,7 @@ impl Checker for BoundedDuplicates {
         let mut given: BTreeMap<(&Name, u32, &Place), Given> = BTreeMap::new();
         let mut well: BTreeMap<(&Name, u32, &Place), usize> = BTreeMap::new();
         let mut done: BTreeSet<(&Name, &Name, &Place)> = BTreeSet::new();
+        let mut settled: BTreeMap<(&Name, &Name, &Place), usize> = BTreeMap::new();
         for (number, event) in history.numbered() {
             let Event { node, what, at: now } = event;
             lives.see(what);
@@ -93,8 +95,12 @@ impl Checker for BoundedDuplicates {
                         given.handed_over = (!stored).then_some(number);
                     }
                 }
-                What::NodeCrashed => assigned.retain(|(of, ..), _| *of != node),
+                What::NodeCrashed => {
+                    assigned.retain(|(of, ..), _| *of != node);
+                    settled.retain(|(of, ..), _| *of != node);
+                }
                 What::Delivered { group, at, message, .. } => {
+                    settled.remove(&(node, group, at));
                     let key = (group, lives.of(&at.tp.topic), at);
                     let unknown = Assignment { excused: true, ..Assignment::default() };
                     let assignment = assigned.get(&(node, group, &at.tp)).unwrap_or(&unknown);
@@ -125,6 +131,11 @@ impl Checker for BoundedDuplicates {
                 }
                 What::Finished { group, at, message, how: Handled::Well, .. } => {
                     done.insert((node, group, at));
+                    if let Some(before) = settled.insert((node, group, at), number) {
+                        found.broken("handled-again", &[before, number], || {
+                            format!("{group} handled {message} at {at} well, and then once more, of one delivery")
+                        });
+                    }
                     let before = well.insert((group, lives.of(&at.tp.topic), at), number);
                     if let Some(before) = before.filter(|_| faults.is_empty()) {
                         found.broken("handled-twice-in-peace", &[before, number], || {
@@ -182,6 +193,15 @@ mod tests {
         assert_eq!(kinds(&BoundedDuplicates, &faulty.live()), SILENT);
         let unfinished = one().revoked("w").assigned("v").read("v", "a-0", 0);
         assert_eq!(kinds(&BoundedDuplicates, &unfinished.live()), SILENT);
+    }
+
+    #[test]
+    fn what_went_well_is_not_handled_again() {
+        let again = one().fault("f1", Family::Pause, &["w"]).handled("w", "a-0", 0).handled("w", "a-0", 0);
+        assert_eq!(kinds(&BoundedDuplicates, &again.live()), ["handled-again"]);
+        let given_anew = one().fault("f1", Family::Pause, &["w"]).handled("w", "a-0", 0).lost("w").assigned("w");
+        let given_anew = given_anew.read("w", "a-0", 0).handled("w", "a-0", 0);
+        assert_eq!(kinds(&BoundedDuplicates, &given_anew.live()), SILENT);
     }
 
     #[test]

@@ -19,6 +19,7 @@
 
 mod evidence;
 mod faults;
+mod hunt;
 mod nodes;
 mod search;
 pub(crate) mod witness;
@@ -36,6 +37,8 @@ use crate::world::{Runtime, World};
 use evidence::Evidence;
 use faults::Faults;
 use nodes::{Due, Publisher, Shift, Worker};
+use rehearsal_bus::config::Limits;
+use rehearsal_bus::mutant;
 use rehearsal_mockbroker::config::{ClusterConfig, TopicConfig};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,6 +47,8 @@ use std::time::Duration;
 use witness::Witness;
 
 pub use faults::{Unsupported, unsupported};
+pub use hunt::{Caught, Hunted, hunt, rows as hunted_rows, table as hunted_table};
+pub use rehearsal_bus::mutant::{Mutant, PLANTABLE};
 pub use search::{Broken, Found, Progress, Told, search, tell};
 
 /// What is added to a worker's name for the process that takes its place.
@@ -62,35 +67,8 @@ pub struct Drive {
     pub settings: Settings,
     /// Run this plan with every seed, instead of drawing one from it. Default none.
     pub plan: Option<Plan>,
-    /// A bug planted into the workers, to see that it is found. Default none.
+    /// A bug planted into the bus, to see that it is found; needs [`PLANTABLE`]. Default none.
     pub mutant: Option<Mutant>,
-}
-
-/// A bug to be planted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Mutant {
-    /// Says that a record is handled before it is.
-    CommitsBeforeHandling,
-    /// Gives records up without keeping them.
-    LosesDeadLetters,
-}
-
-impl Mutant {
-    /// All of them.
-    pub const ALL: [Self; 2] = [Self::CommitsBeforeHandling, Self::LosesDeadLetters];
-
-    /// The one of this name.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|mutant| mutant.name() == name)
-    }
-
-    /// Its name: `commits-before-handling`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::CommitsBeforeHandling => "commits-before-handling",
-            Self::LosesDeadLetters => "loses-dead-letters",
-        }
-    }
 }
 
 /// What a run came to, as its process sends it.
@@ -198,6 +176,8 @@ impl Drive {
     /// Sets a run of this plan up.
     fn describe(&self, plan: &Plan, setup: &mut Setup, telling: Option<OwnTelling>) {
         let evidence = Evidence::default();
+        // Again in the process of the run, and there before any bus is made.
+        mutant::plant(self.mutant);
         let bootstrap = setup.kafka(Kafka::from_config(cluster(plan)));
         kernel(plan, setup);
         for publisher in publishers(plan, &bootstrap, &evidence) {
@@ -205,7 +185,7 @@ impl Drive {
             let name = publisher.name.clone();
             setup.node_on(&name, Runtime::CurrentThread, move || nodes::publish(Arc::clone(&publisher)));
         }
-        for worker in workers(plan, &bootstrap, &evidence, self.mutant) {
+        for worker in workers(plan, &bootstrap, &evidence) {
             let worker = Arc::new(worker);
             let name = worker.name.clone();
             setup.node_on(&name, Runtime::MultiThread(2), move || nodes::work(Arc::clone(&worker)));
@@ -370,6 +350,32 @@ fn longest(behaviour: &plan::Behaviour, terms: &GroupTerms) -> Duration {
     each.saturating_mul(attempts).saturating_add(waits.sum())
 }
 
+/// How much room buses have, and how much patience. Half of all runs have little, so that what happens at a bound
+/// happens in small runs too; a plan says nothing of it, for nothing that is promised depends on it.
+#[derive(Debug, Clone, Copy)]
+struct Room {
+    limits: Limits,
+    /// How long a record may be on its way to the brokers.
+    delivery: Duration,
+}
+
+impl Room {
+    fn of(plan: &Plan) -> Self {
+        let mut chance = plan.chance("room");
+        let tight = Limits {
+            in_flight_max: 4,
+            partition_records_max: 8,
+            parked_keys_max: 2,
+            lane_records_max: 3,
+            watermark_span_max: 16,
+        };
+        Self {
+            limits: if chance.odds(1, 2) { tight } else { Limits::default() },
+            delivery: Duration::from_secs(if chance.odds(1, 2) { 5 } else { 120 }),
+        }
+    }
+}
+
 /// Half of all runs change threads at locks, and half see what is sent arrive in pieces.
 fn kernel(plan: &Plan, setup: &mut Setup) {
     let mut chance = plan.chance("kernel");
@@ -388,12 +394,20 @@ fn publishers<'a>(plan: &'a Plan, bootstrap: &'a str, evidence: &'a Evidence) ->
             records.entry(record.topic.clone()).or_default().push(due);
         }
         let (bootstrap, evidence) = (bootstrap.to_owned(), evidence.clone());
-        Some(Publisher { name: name.clone(), bootstrap, acks: *acks, idempotent: *idempotent, records, evidence })
+        Some(Publisher {
+            name: name.clone(),
+            bootstrap,
+            acks: *acks,
+            idempotent: *idempotent,
+            room: Room::of(plan),
+            records,
+            evidence,
+        })
     })
 }
 
 /// The workers, and those that take their places for a while.
-fn workers(plan: &Plan, bootstrap: &str, evidence: &Evidence, mutant: Option<Mutant>) -> Vec<Worker> {
+fn workers(plan: &Plan, bootstrap: &str, evidence: &Evidence) -> Vec<Worker> {
     let mut behaviours = plan.clone();
     behaviours.lines.retain(|line| matches!(line.entry, Entry::Behaviour { .. }));
     let groups: BTreeMap<&Name, &plan::Setup> = plan
@@ -415,8 +429,8 @@ fn workers(plan: &Plan, bootstrap: &str, evidence: &Evidence, mutant: Option<Mut
             instance: instance.clone(),
             shifts,
             behaviours: behaviours.clone(),
+            room: Room::of(plan),
             evidence: evidence.clone(),
-            mutant,
         };
         workers.push(worker(name.clone(), shifts(plan, name, start.unwrap_or_default())));
         if !taken_over.is_empty() {

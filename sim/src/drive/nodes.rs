@@ -1,7 +1,7 @@
 //! What the nodes of a run do: programs as a user writes them, on the real bus, that publish what the plan says and
 //! handle as it says.
 
-use super::Mutant;
+use super::Room;
 use super::evidence::{Evidence, place};
 use crate::history::{Handled as How, Place, TopicPartition, What};
 use crate::name::Name;
@@ -43,6 +43,7 @@ pub(super) struct Publisher {
     pub(super) bootstrap: String,
     pub(super) acks: Acks,
     pub(super) idempotent: Switch,
+    pub(super) room: Room,
     /// By topic, in the order of time.
     pub(super) records: BTreeMap<Name, Vec<Due>>,
     pub(super) evidence: Evidence,
@@ -69,8 +70,8 @@ pub(super) struct Worker {
     pub(super) taken_over: Vec<Shift>,
     /// What handlers do: the lines about it, and no others.
     pub(super) behaviours: Plan,
+    pub(super) room: Room,
     pub(super) evidence: Evidence,
-    pub(super) mutant: Option<Mutant>,
 }
 
 /// From when until when; the last one has no end.
@@ -112,6 +113,7 @@ async fn publish_to(publisher: Arc<Publisher>, topic: Name) {
             Acks::None => rehearsal_bus::config::Acks::Zero,
         })
         .enable_idempotence(publisher.idempotent == Switch::Yes)
+        .delivery_timeout(publisher.room.delivery)
         .compression(rehearsal_bus::config::Compression::None)
         .enable_tracing(false)
         .build();
@@ -254,8 +256,9 @@ fn config(worker: &Worker) -> KafkaEventBusConfig {
         })
         .session_timeout_ms(u32::try_from(session.as_millis()).unwrap_or(u32::MAX))
         .retry(RetryPolicy::exponential(*base, *max).max_retries(*retries).jitter(jitter.get()))
-        .enable_dlq(worker.mutant != Some(Mutant::LosesDeadLetters))
         .handler_timeout(HANDLER_TIMEOUT)
+        .limits(worker.room.limits)
+        .delivery_timeout(worker.room.delivery)
         .compression(rehearsal_bus::config::Compression::None)
         .client_properties(client.into_iter().collect::<ClientProperties>())
         .enable_tracing(false)
@@ -299,15 +302,7 @@ fn watch(worker: &Arc<Worker>) -> Hooks {
 
 /// One attempt at a record.
 async fn handle(worker: Arc<Worker>, event: Event<Message>, cx: Ctx) -> Handled {
-    if worker.mutant == Some(Mutant::CommitsBeforeHandling) {
-        tokio::spawn(async move { attempt(&worker, &event, &cx).await.is_ok() });
-        return Ok(());
-    }
-    attempt(&worker, &event, &cx).await
-}
-
-async fn attempt(worker: &Arc<Worker>, event: &Event<Message>, cx: &Ctx) -> Handled {
-    let mut handling = Handling::begin(worker, event, cx);
+    let mut handling = Handling::begin(&worker, &event, &cx);
     let done = behave(&mut handling).await;
     handling.how = Some(if done.is_ok() { How::Well } else { How::Failed });
     done
