@@ -74,6 +74,10 @@ mutants! {
     GivesBackBeforeCommitting = "gives-back-before-committing";
     /// Revoked partitions are never handed back.
     NeverGivesBack = "never-gives-back";
+    /// Nothing is polled while a handler runs.
+    PollsBetweenHandlers = "polls-between-handlers";
+    /// When it cannot learn where the group was, it goes to the end.
+    ResetsOnErrors = "resets-on-errors";
     /// Partitions that were lost are worked on as if they were not.
     HandlesWhatItLost = "handles-what-it-lost";
     /// Handlers run on when their partition goes.

@@ -47,6 +47,8 @@ pub(super) struct Gauges {
     pub(super) flooded: AtomicBool,
     /// Keys waiting for a retry.
     pub(super) parked: AtomicUsize,
+    /// Events with their handlers.
+    pub(super) in_work: AtomicUsize,
 }
 
 /// What a running consumption answers to.
@@ -143,6 +145,7 @@ impl Driver {
             group: shared.group.clone(),
             registry: shared.registry.clone(),
             unknown_type: shared.config.unknown_type,
+            shared: shared.clone(),
         };
         let stop_reading = StopReading { asked: Arc::new(AtomicBool::new(false)), bell };
         // Unbounded, for the engine asks again only when things have changed.
@@ -388,6 +391,7 @@ impl Driver {
         self.shared.gauges.flooded.store(status.flooded, Ordering::Relaxed);
         self.shared.gauges.unburied.store(status.unburied, Ordering::Relaxed);
         self.shared.gauges.parked.store(status.parked, Ordering::Relaxed);
+        self.shared.gauges.in_work.store(status.in_flight, Ordering::Relaxed);
     }
 
     /// Leaves the group. What is still running after the deadline is cut off.

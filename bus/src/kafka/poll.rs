@@ -4,6 +4,7 @@
 //! lose the right to commit; so the callback only reports. The partitions stay ours until the driver, done with them,
 //! hands them back.
 
+use super::Shared;
 use super::client::Watcher;
 use super::record::{Record, TARGET_GROUP};
 use crate::config::UnknownType;
@@ -187,6 +188,11 @@ impl ConsumerContext for Reporter {
             tracing::info!(partitions = ?indexes(&named), "partitions assigned");
             // Before they are taken, so that nothing of them is read before it is known what need not run again.
             let remembered = self.remembered(reader, partitions);
+            if mutant::is(Mutant::ResetsOnErrors)
+                && reader.committed_offsets(partitions.clone(), REMEMBER_PATIENCE).is_err()
+            {
+                let _ = partitions.set_all_offsets(rdkafka::Offset::End);
+            }
             log_failure("taking partitions", take(reader, partitions));
             if let Some(first) = partitions.elements().first() {
                 self.split(first.topic(), &named);
@@ -270,6 +276,10 @@ fn read_on(
     outlets: &mut BTreeMap<i32, Outlet>,
 ) -> Result<(), Option<KafkaError>> {
     while !stop.load(Ordering::Acquire) {
+        if mutant::is(Mutant::PollsBetweenHandlers) && sorter.shared.gauges.in_work.load(Ordering::Relaxed) > 0 {
+            std::thread::park_timeout(NAP);
+            continue;
+        }
         let mut quiet = true;
         // Rebalances and errors first. A poll that serves one returns nothing, so it looks like the end; the bell has
         // rung for what comes after it.
@@ -354,6 +364,7 @@ pub(super) struct Sorter {
     pub(super) group: Arc<str>,
     pub(super) registry: EventRegistry,
     pub(super) unknown_type: UnknownType,
+    pub(super) shared: Arc<Shared>,
 }
 
 impl Sorter {

@@ -24,6 +24,7 @@ pub(super) struct Job {
     pub(super) to: u64,
     pub(super) every: u64,
     pub(super) plan: Option<String>,
+    pub(super) strict: bool,
     /// Tell of the run whatever comes of it.
     pub(super) tell: bool,
     pub(super) jobs: usize,
@@ -33,6 +34,8 @@ pub(super) struct Job {
     pub(super) mutant: Option<String>,
     /// Bugs to hunt, one after the other.
     pub(super) hunt: Vec<String>,
+    /// The command that runs it again, where there is another one than by its plan.
+    pub(super) again: Option<String>,
     /// Where plans are written, for the command that replays one.
     pub(super) report: String,
 }
@@ -128,7 +131,7 @@ fn drive(job: &Job) -> Result<Drive, String> {
     if !PLANTABLE && (mutant.is_some() || !job.hunt.is_empty()) {
         return Err("this program was built without bugs to plant; build it with `--features mutants`".to_owned());
     }
-    Ok(Drive { plan, mutant, ..Drive::default() })
+    Ok(Drive { plan, mutant, strict: job.strict, ..Drive::default() })
 }
 
 fn replay(job: &Job, drive: &Drive) -> Result<(), String> {
@@ -149,6 +152,9 @@ fn replay(job: &Job, drive: &Drive) -> Result<(), String> {
 }
 
 fn replay_command(job: &Job, seed: u64) -> String {
+    if let Some(again) = &job.again {
+        return again.clone();
+    }
     let mutant = job.mutant.as_ref().map_or_else(String::new, |mutant| format!(" --mutant {mutant}"));
     format!("rehearsal sim --replay {}/seed-{seed}.plan{mutant}", job.report)
 }

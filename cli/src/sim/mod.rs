@@ -10,6 +10,8 @@ mod inside;
 mod mutants;
 #[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
 mod outside;
+#[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
+mod scenario;
 
 use clap::ArgGroup;
 use std::num::NonZeroUsize;
@@ -34,6 +36,9 @@ pub(crate) struct Args {
     /// Run the plan in this file once, with its own seed, and tell what happens
     #[arg(long, value_name = "FILE")]
     replay: Option<PathBuf>,
+    /// Show a failure of a real project by its name, on a vulnerable configuration and on a safe one
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["seeds", "plan", "replay", "mutants"])]
+    scenario: Option<String>,
     /// Run only every n-th seed, beginning with the i-th: several machines share a search
     #[arg(long, value_name = "I/N", default_value = "1/1", value_parser = shard)]
     shard: Shard,

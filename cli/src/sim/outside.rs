@@ -2,7 +2,7 @@
 
 use super::Args;
 use super::inside::{Job, News, ROLE};
-use super::mutants;
+use super::{mutants, scenario};
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use rehearsal_sim::checkers::Signature;
@@ -20,6 +20,9 @@ use std::time::{Duration, Instant};
 
 /// Runs what was asked for.
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
+    if let Some(name) = &args.scenario {
+        return scenario::show(name);
+    }
     let job = job(&args)?;
     let (mut search, input, output) = start()?;
     send(input, &job)?;
@@ -50,7 +53,9 @@ fn job(args: &Args) -> anyhow::Result<Job> {
         to: args.seeds.to,
         every: args.shard.of,
         plan: file.map(read).transpose()?,
+        strict: false,
         tell: args.replay.is_some(),
+        again: None,
         jobs: args.jobs.map_or_else(runner::jobs, NonZeroUsize::get),
         budget: args.time_budget,
         keep_going: args.keep_going,
@@ -61,7 +66,7 @@ fn job(args: &Args) -> anyhow::Result<Job> {
     })
 }
 
-fn start() -> anyhow::Result<(std::process::Child, ChildStdin, ChildStdout)> {
+pub(super) fn start() -> anyhow::Result<(std::process::Child, ChildStdin, ChildStdout)> {
     let program = std::env::current_exe().context("finding this program")?;
     let mut command = rehearsal_sim::check::again(&program);
     command.env(ROLE.0, ROLE.1).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -71,7 +76,7 @@ fn start() -> anyhow::Result<(std::process::Child, ChildStdin, ChildStdout)> {
     Ok((search, input, output))
 }
 
-fn send(mut input: ChildStdin, job: &Job) -> anyhow::Result<()> {
+pub(super) fn send(mut input: ChildStdin, job: &Job) -> anyhow::Result<()> {
     let line = serde_json::to_string(job)? + "\n";
     input.write_all(line.as_bytes()).context("speaking to the simulator")
 }

@@ -25,7 +25,7 @@ mod search;
 pub(crate) mod witness;
 
 use crate::check::{Kafka, Setup};
-use crate::checkers::{self, Judgement, Signature, Violation};
+use crate::checkers::{self, Checker, Judgement, Signature, Violation};
 use crate::coverage::Coverage;
 use crate::history::{Event, GroupTerms, History};
 use crate::name::Name;
@@ -67,6 +67,8 @@ pub struct Drive {
     pub settings: Settings,
     /// Run this plan with every seed, instead of drawing one from it. Default none.
     pub plan: Option<Plan>,
+    /// Whether what nobody but the operator can prevent breaks a promise too. Default no.
+    pub strict: bool,
     /// A bug planted into the bus, to see that it is found; needs [`PLANTABLE`]. Default none.
     pub mutant: Option<Mutant>,
 }
@@ -212,10 +214,11 @@ impl Drive {
         setup.at(plan.chaos, move |world| faults.heal_all(world));
         setup.duration(plan.chaos.saturating_add(settle(plan)));
         setup.ends_when(at_rest(plan, &evidence));
-        let plan = plan.clone();
+        let (plan, strict) = (plan.clone(), self.strict);
         setup.report(move |world| {
             let history = evidence.history(world, plan.terms(), &topics);
-            let verdict = judge(&plan, &history, telling);
+            let checkers = if strict { checkers::strict() } else { checkers::all() };
+            let verdict = judge(&plan, &history, &checkers, telling);
             serde_json::to_vec(&verdict).unwrap_or_default()
         });
     }
@@ -243,8 +246,8 @@ impl Telling<'_> {
 /// What is tested, in reports.
 const NAME: &str = "the bus";
 
-fn judge(plan: &Plan, history: &History, telling: Option<OwnTelling>) -> Verdict {
-    let judgement = checkers::judge(history, &checkers::all());
+fn judge(plan: &Plan, history: &History, checkers: &[Box<dyn Checker>], telling: Option<OwnTelling>) -> Verdict {
+    let judgement = checkers::judge(history, checkers);
     let broken = judgement.first().cloned();
     let others = judgement.violations().filter(|other| Some(*other) != broken.as_ref());
     let mut hits: BTreeMap<Family, u64> = BTreeMap::new();
@@ -290,11 +293,13 @@ fn cluster(plan: &Plan) -> ClusterConfig {
     // Otherwise every group waits three seconds for its first members.
     config.configs.insert("group.initial.rebalance.delay.ms".to_owned(), "500".to_owned());
     for setup in plan.setup() {
-        let plan::Setup::Topic { name, partitions, replicas, min_isr } = setup else { continue };
+        let plan::Setup::Topic { name, partitions, replicas, min_isr, unclean } = setup else { continue };
         for name in [name.to_string(), dead_letters(name)] {
             let mut topic = TopicConfig::new(name, i32::try_from(*partitions).unwrap_or(i32::MAX));
             topic.replication_factor = i16::try_from(*replicas).ok();
             topic.configs.extend(min_isr.map(|min| ("min.insync.replicas".to_owned(), min.to_string())));
+            let unclean = unclean.map(|unclean| (unclean == plan::Switch::Yes).to_string());
+            topic.configs.extend(unclean.map(|unclean| ("unclean.leader.election.enable".to_owned(), unclean)));
             config.topics.push(topic);
         }
     }
@@ -325,9 +330,10 @@ fn settle(plan: &Plan) -> Duration {
         for setup in plan.setup() {
             let plan::Setup::Group { name, .. } = setup else { continue };
             let Some(terms) = groups.get(name) else { continue };
+            let timeout = nodes::handler_timeout(setup);
             for (_, behaviour) in plan.behaviours(name, &record.message) {
                 let taken = takes.entry((name, record.aggregate)).or_default();
-                *taken = taken.saturating_add(longest(behaviour, terms));
+                *taken = taken.saturating_add(longest(behaviour, terms, timeout));
             }
         }
     }
@@ -336,11 +342,11 @@ fn settle(plan: &Plan) -> Duration {
 }
 
 /// The longest a record with this behaviour may take, all attempts and the waits between them together.
-fn longest(behaviour: &plan::Behaviour, terms: &GroupTerms) -> Duration {
+fn longest(behaviour: &plan::Behaviour, terms: &GroupTerms, timeout: Duration) -> Duration {
     let attempts = terms.retries.saturating_add(1);
     let (each, failures) = match behaviour {
         plan::Behaviour::Slow { by } => (*by, 0),
-        plan::Behaviour::Hang { times } => (nodes::HANDLER_TIMEOUT, *times),
+        plan::Behaviour::Hang { times } => (timeout, *times),
         plan::Behaviour::Fail { times } | plan::Behaviour::Panic { times } | plan::Behaviour::Cancel { times } => {
             (Duration::from_secs(1), *times)
         }

@@ -17,8 +17,17 @@ use std::task::Poll;
 use std::time::Duration;
 use uuid::Uuid;
 
-/// A handler that takes longer has failed; without this one that hangs would hold its aggregate for ever.
-pub(super) const HANDLER_TIMEOUT: Duration = Duration::from_secs(30);
+/// A handler that takes longer has failed, unless its group says otherwise; without this one that hangs would hold its
+/// aggregate for ever.
+const HANDLER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a handler of this group may take.
+pub(super) fn handler_timeout(group: &plan::Setup) -> Duration {
+    match group {
+        plan::Setup::Group { handler, .. } => handler.unwrap_or(HANDLER_TIMEOUT),
+        _ => HANDLER_TIMEOUT,
+    }
+}
 
 /// What a worker that leaves may take for it, and what the client may take after that to let go of the group.
 const SHUTDOWN: Duration = Duration::from_secs(30);
@@ -234,7 +243,8 @@ async fn work_one_shift(worker: &Arc<Worker>, until: Option<Duration>) {
 }
 
 fn config(worker: &Worker) -> KafkaEventBusConfig {
-    let plan::Setup::Group { name, topic, reset, isolation, retries, base, max, jitter, session } = &worker.group
+    let plan::Setup::Group { name, topic, reset, isolation, retries, base, max, jitter, session, poll, .. } =
+        &worker.group
     else {
         panic!("{} works in no group", worker.name);
     };
@@ -256,7 +266,8 @@ fn config(worker: &Worker) -> KafkaEventBusConfig {
         })
         .session_timeout_ms(u32::try_from(session.as_millis()).unwrap_or(u32::MAX))
         .retry(RetryPolicy::exponential(*base, *max).max_retries(*retries).jitter(jitter.get()))
-        .handler_timeout(HANDLER_TIMEOUT)
+        .maybe_max_poll_interval_ms(poll.map(|poll| u32::try_from(poll.as_millis()).unwrap_or(u32::MAX)))
+        .handler_timeout(handler_timeout(&worker.group))
         .limits(worker.room.limits)
         .delivery_timeout(worker.room.delivery)
         .compression(rehearsal_bus::config::Compression::None)
@@ -355,7 +366,7 @@ impl Drop for Handling {
     fn drop(&mut self) {
         let unfinished = || match () {
             () if std::thread::panicking() => How::Panicked,
-            () if world::now().saturating_sub(self.began) >= HANDLER_TIMEOUT => How::Failed,
+            () if world::now().saturating_sub(self.began) >= handler_timeout(&self.worker.group) => How::Failed,
             () => How::Cancelled,
         };
         let how = self.how.unwrap_or_else(unfinished);
