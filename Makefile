@@ -33,8 +33,9 @@ demo:
 bench:
 	cargo bench -p benches
 
-# Long searches: more cases of every property than CI has time for, and two hundred tests a hundred times over.
+# Long searches: how soon every planted bug is found; more cases of every property than CI has time for, and two hundred tests a hundred times over.
 nightly:
+	cargo run --release -p rehearsal -- sim --mutants sim/MUTANTS.md --seeds 500
 	PROPTEST_CASES=20000 cargo test --workspace --release
 	cargo test -p tests --release --test parallel --no-run
 	for round in $$(seq 100); do cargo test -q -p tests --release --test parallel || exit 1; done

@@ -142,6 +142,10 @@ mutants! {
     GivesUpOnRefusedLetters = "gives-up-on-refused-letters";
     /// The offset of a dead letter's record is never committed.
     NeverCommitsDeadLetters = "never-commits-dead-letters";
+    /// A record that cannot be read is dropped.
+    DropsPoison = "drops-poison";
+    /// A record that cannot be read is tried again for ever.
+    RetriesPoison = "retries-poison";
     /// A letter is written without the headers of its record.
     LettersLoseTheirHeaders = "letters-lose-their-headers";
     /// A letter is written without the key of its record.

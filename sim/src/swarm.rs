@@ -221,6 +221,11 @@ impl Drawing<'_> {
             let label = format!("f{number}");
             if let Some(behaviour) = behaviour(*family, &mut chance) {
                 if let Some(records) = self.some_records(&mut chance) {
+                    let unreadable = self.chance(&format!("unreadable/{number}")).odds(1, 3);
+                    let behaviour = match behaviour {
+                        Behaviour::FailAlways {} if unreadable => Behaviour::Unreadable {},
+                        other => other,
+                    };
                     self.line(label, Entry::Behaviour { records, group: None, behaviour });
                 }
                 continue;

@@ -95,6 +95,8 @@ pub(super) fn decide(
         Outcome::Failed(failures) => {
             failures.into_iter().filter(|failure| failure.verdict != Disposition::Skip).collect()
         }
+        Outcome::Poison { .. } if mutant::is(Mutant::DropsPoison) => return Decision::Resolved,
+        Outcome::Poison { .. } if mutant::is(Mutant::RetriesPoison) => return Decision::Again { after: policy.base },
         Outcome::Poison { error_type, message } => {
             return Decision::Bury(Obituary::poison(now, error_type, message));
         }

@@ -351,6 +351,7 @@ fn longest(behaviour: &plan::Behaviour, terms: &GroupTerms, timeout: Duration) -
             (Duration::from_secs(1), *times)
         }
         plan::Behaviour::FailAlways {} => (Duration::ZERO, attempts),
+        plan::Behaviour::Unreadable {} => (Duration::ZERO, 0),
     };
     let waits = (1..=failures.min(attempts)).filter_map(|failure| terms.wait(failure)).map(|(_, longest)| longest);
     each.saturating_mul(attempts).saturating_add(waits.sum())
@@ -396,7 +397,10 @@ fn publishers<'a>(plan: &'a Plan, bootstrap: &'a str, evidence: &'a Evidence) ->
         let plan::Setup::Publisher { name, acks, idempotent, .. } = setup else { return None };
         let mut records: BTreeMap<Name, Vec<Due>> = BTreeMap::new();
         for record in plan.records().into_iter().filter(|record| record.publisher == name) {
-            let due = Due { at: record.at, message: record.message, aggregate: record.aggregate.clone() };
+            // In no group in particular: a record is what it is for all of them.
+            let unreadable = plan.behaviours("", &record.message).any(|(_, of)| *of == plan::Behaviour::Unreadable {});
+            let due =
+                Due { at: record.at, message: record.message.clone(), aggregate: record.aggregate.clone(), unreadable };
             records.entry(record.topic.clone()).or_default().push(due);
         }
         let (bootstrap, evidence) = (bootstrap.to_owned(), evidence.clone());

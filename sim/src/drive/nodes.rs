@@ -9,7 +9,7 @@ use crate::plan::{self, Acks, Behaviour, Isolation, Plan, Reset, Switch};
 use crate::world;
 use rehearsal_bus::config::{AutoOffsetReset, ClientProperties, KafkaEventBusConfig, TopicNaming};
 use rehearsal_bus::hooks::{Hooks, Step};
-use rehearsal_bus::{KafkaEventBus, NotAcknowledged, RetryPolicy, prelude::*};
+use rehearsal_bus::{AggregateId, KafkaEventBus, NotAcknowledged, RetryPolicy, prelude::*};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -45,6 +45,22 @@ pub(super) struct Message {
     message: String,
 }
 
+/// What they publish where a record is to be unreadable: one of another schema under the same name.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Unreadable {
+    aggregate: [String; 1],
+    message: String,
+}
+
+impl DomainEvent for Unreadable {
+    const EVENT_TYPE: &'static str = Message::EVENT_TYPE;
+    const AGGREGATE_TYPE: &'static str = Message::AGGREGATE_TYPE;
+
+    fn aggregate_id(&self) -> AggregateId {
+        self.aggregate[0].as_str().into()
+    }
+}
+
 /// What a node that publishes is told.
 #[derive(Debug)]
 pub(super) struct Publisher {
@@ -64,6 +80,8 @@ pub(super) struct Due {
     pub(super) at: Duration,
     pub(super) message: Name,
     pub(super) aggregate: Name,
+    /// Whether nobody can read it.
+    pub(super) unreadable: bool,
 }
 
 /// What a node that handles is told.
@@ -129,12 +147,12 @@ async fn publish_to(publisher: Arc<Publisher>, topic: Name) {
     let config = config.unwrap_or_else(|error| panic!("{name} cannot be set up: {error}"));
     let bus = KafkaEventBus::builder(config).hooks(acknowledgements(&publisher, &names)).build();
     connect(&bus).await;
-    for Due { at, message, aggregate } in &publisher.records[&topic] {
+    for Due { at, message, aggregate, unreadable } in &publisher.records[&topic] {
         sleep_until(*at).await;
         if evidence.was_attempted(message) {
             continue; // by this node before it died
         }
-        let event = Event::new(Message { aggregate: aggregate.to_string(), message: message.to_string() });
+        let event = record(aggregate, message, *unreadable);
         names.lock().unwrap_or_else(PoisonError::into_inner).insert(event.event_id(), message.clone());
         evidence.record(
             name,
@@ -158,6 +176,14 @@ async fn publish_to(publisher: Arc<Publisher>, topic: Name) {
         }
     }
     std::future::pending().await
+}
+
+fn record(aggregate: &Name, message: &Name, unreadable: bool) -> AnyEvent {
+    let (aggregate, message) = (aggregate.to_string(), message.to_string());
+    match unreadable {
+        true => Event::new(Unreadable { aggregate: [aggregate], message }).into_any(),
+        false => Event::new(Message { aggregate, message }).into_any(),
+    }
 }
 
 fn is_unknown(error: &BusError) -> bool {
@@ -395,6 +421,8 @@ async fn behave(handling: &mut Handling) -> Handled {
         let attempt = handling.attempt;
         let acts = match behaviour {
             Behaviour::Slow { .. } | Behaviour::FailAlways {} => true,
+            // It is unreadable from the start; one that comes here was read.
+            Behaviour::Unreadable {} => false,
             Behaviour::Fail { times }
             | Behaviour::Panic { times }
             | Behaviour::Hang { times }
@@ -409,7 +437,7 @@ async fn behave(handling: &mut Handling) -> Handled {
         handling.told.push(label.clone());
         match behaviour {
             Behaviour::Slow { by } => tokio::time::sleep(*by).await,
-            Behaviour::Fail { .. } | Behaviour::FailAlways {} => {
+            Behaviour::Fail { .. } | Behaviour::FailAlways {} | Behaviour::Unreadable {} => {
                 return Err(HandlerError::retry(format!("planned: {label}")));
             }
             // Without the panic hook: what is planned is no news.

@@ -204,6 +204,8 @@ lines! {
     } = "fail" (times "times");
     /// Every attempt fails: a poison pill.
     FailAlways {} = "fail-always" ();
+    /// It never comes to the handler: its value cannot be read.
+    Unreadable {} = "unreadable" ();
     /// Its first attempts panic.
     Panic {
         /// How many of them.
@@ -625,7 +627,9 @@ impl Behaviour {
         match self {
             Self::Slow { .. } => Family::SlowHandler,
             Self::Hang { .. } | Self::Cancel { .. } => Family::HungHandler,
-            Self::Fail { .. } | Self::FailAlways {} | Self::Panic { .. } => Family::FailingHandler,
+            Self::Fail { .. } | Self::FailAlways {} | Self::Unreadable {} | Self::Panic { .. } => {
+                Family::FailingHandler
+            }
         }
     }
 }
