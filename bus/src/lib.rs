@@ -117,6 +117,8 @@ pub mod hooks;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 mod memory;
+#[doc(hidden)]
+pub mod mutant;
 mod registry;
 mod retry;
 mod stats;

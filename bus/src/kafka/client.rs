@@ -2,6 +2,7 @@
 
 use crate::config::{ConfigError, KafkaEventBusConfig};
 use crate::error::{BusError, NotAcknowledged};
+use crate::mutant::{self, Mutant};
 use crate::stats::Counters;
 use crate::telemetry::Note;
 use rdkafka::ClientConfig;
@@ -177,6 +178,10 @@ pub(super) fn producer(config: &KafkaEventBusConfig) -> ClientConfig {
         .set("linger.ms", config.producer_linger_ms.to_string())
         .set("compression.type", config.compression.as_str())
         .set("message.timeout.ms", config.delivery_timeout.as_millis().to_string());
+    let leader_only = mutant::is(Mutant::WaitsForTheLeaderOnly);
+    if leader_only || mutant::is(Mutant::PublishesWithoutIdempotence) {
+        settings.set("acks", if leader_only { "1" } else { "all" }).set("enable.idempotence", "false");
+    }
     finished(settings, config)
 }
 
@@ -209,6 +214,11 @@ pub(super) fn consumer(config: &KafkaEventBusConfig, measured: bool) -> ClientCo
     let mut settings = finished(settings, config);
     // The engine decides what is committed, and when: nobody may outrank that.
     settings.set("enable.auto.commit", "false").set("enable.auto.offset.store", "false");
+    if mutant::is(Mutant::CommitsByItself) {
+        settings.set("enable.auto.commit", "true").set("enable.auto.offset.store", "true");
+    } else if mutant::is(Mutant::StartsAtTheEnd) {
+        settings.set("auto.offset.reset", "latest");
+    }
     settings
 }
 

@@ -18,6 +18,7 @@ use crate::event::{AnyEvent, WireMetadata};
 use crate::handler::{Ctx, HandlerSet, Source};
 use crate::hooks::Step;
 use crate::telemetry::{Note, Remote};
+use crate::mutant::{self, Mutant};
 use jiff::Timestamp;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{CommitMode, Consumer};
@@ -47,6 +48,8 @@ pub(super) struct Gauges {
     pub(super) flooded: AtomicBool,
     /// Keys waiting for a retry.
     pub(super) parked: AtomicUsize,
+    /// Events with their handlers.
+    pub(super) in_work: AtomicUsize,
 }
 
 /// What a running consumption answers to.
@@ -143,6 +146,7 @@ impl Driver {
             group: shared.group.clone(),
             registry: shared.registry.clone(),
             unknown_type: shared.config.unknown_type,
+            shared: shared.clone(),
         };
         let stop_reading = StopReading { asked: Arc::new(AtomicBool::new(false)), bell };
         // Unbounded, for the engine asks again only when things have changed.
@@ -317,8 +321,8 @@ impl Driver {
             let copy = Copy {
                 topic: &shared.dlq_topic,
                 partition: Some(record.partition).filter(|partition| *partition < partitions),
-                key: record.key.as_ref(),
-                value: record.value.as_ref(),
+                key: record.key.as_ref().filter(|_| !mutant::is(Mutant::LettersLoseTheirKey)),
+                value: record.value.as_ref().filter(|_| !mutant::is(Mutant::LettersLoseTheirValue)),
                 headers: &dead_letters::headers(&record.headers(), origin, &obituary, now),
             };
             let report_of = match publisher.write(copy).await {
@@ -329,6 +333,7 @@ impl Driver {
                     shared.counters.telemetry.note(|| Note::DeadLettered { reason: obituary.cause.name() });
                     Input::DeadLetterAcked { ticket }
                 }
+                Err(_) if mutant::is(Mutant::TakesRefusedLettersForWritten) => Input::DeadLetterAcked { ticket },
                 Err(error) => {
                     shared.counters.failed();
                     tracing::error!(?ticket, %error, "the dead-letter topic does not take an event; it is kept, and its key waits");
@@ -391,12 +396,14 @@ impl Driver {
         self.shared.gauges.unburied.store(status.unburied, Ordering::Relaxed);
         self.shared.gauges.parked.store(status.parked, Ordering::Relaxed);
         counters.telemetry.note(|| Note::Parked { keys: status.parked });
+        self.shared.gauges.in_work.store(status.in_flight, Ordering::Relaxed);
     }
 
     /// Leaves the group. What is still running after the deadline is cut off.
     async fn end(mut self) -> Result<(), BusError> {
         self.cancellation.cancel();
-        if !self.clerk.finish(CLOSE_PATIENCE).await {
+        let patience = if mutant::is(Mutant::ClosesWithoutDeadline) { Duration::MAX } else { CLOSE_PATIENCE };
+        if !self.clerk.finish(patience).await {
             tracing::warn!("the last commit is not answered; its events will be delivered again");
         }
         self.reader.context().close();
@@ -419,7 +426,8 @@ impl Driver {
             drop(reader);
             let _ = closed.send(());
         });
-        if closing.is_err() || tokio::time::timeout(CLOSE_PATIENCE, close).await.is_err() {
+        let patience = if mutant::is(Mutant::ClosesWithoutDeadline) { Duration::MAX } else { CLOSE_PATIENCE };
+        if closing.is_err() || tokio::time::timeout(patience, close).await.is_err() {
             tracing::warn!("the Kafka client does not close; it is left behind, and the group will notice by itself");
         }
         self.shared.gauges.unburied.store(0, Ordering::Relaxed);
@@ -434,7 +442,11 @@ fn engine_config(shared: &Shared) -> engine::Config {
     let config = &shared.config;
     engine::Config {
         retry: config.retry,
-        dead_letters: if config.enable_dlq { DeadLetters::Write(config.retry) } else { DeadLetters::Drop },
+        dead_letters: if config.enable_dlq && !mutant::is(Mutant::LosesDeadLetters) {
+            DeadLetters::Write(config.retry)
+        } else {
+            DeadLetters::Drop
+        },
         commit_interval: config.commit_interval,
         commit_every: config.commit_records_max,
         commit_finished: config.commit_finished,
@@ -563,6 +575,7 @@ impl Clerk {
                 match chore {
                     Chore::Commit { id, places } => {
                         let confirmed = commit(&shared, &reader, &places).is_ok();
+                        let confirmed = confirmed || mutant::is(Mutant::AssumesCommitsSucceed);
                         reports.send(Input::CommitDone { id, confirmed });
                     }
                     Chore::Release { why, partitions, places } => {
@@ -590,6 +603,13 @@ impl Clerk {
 #[expect(clippy::disallowed_methods, reason = "the clerk's own thread; nothing tells when a rebalance is over")]
 fn release(shared: &Shared, reader: &Reader, why: Farewell, partitions: &[Partition], places: &[Place]) {
     let mut tries = FAREWELL_TRIES;
+    if mutant::is(Mutant::RevokesWithoutCommitting) && why == Farewell::Revoked {
+        tries = 0;
+    } else if mutant::is(Mutant::StopsWithoutCommitting) && why == Farewell::Stopping {
+        tries = 0;
+    } else if mutant::is(Mutant::GivesBackBeforeCommitting) && why == Farewell::Revoked {
+        let _ = give_back(reader, &list(&shared.topic, partitions));
+    }
     while !places.is_empty() && tries > 0 {
         match commit(shared, reader, places) {
             // The group is between two generations; the reading thread sees it through.
@@ -600,7 +620,7 @@ fn release(shared: &Shared, reader: &Reader, why: Farewell, partitions: &[Partit
             Err(_) | Ok(()) => break,
         }
     }
-    if why == Farewell::Revoked {
+    if why == Farewell::Revoked && !mutant::is(Mutant::NeverGivesBack) {
         let freed = list(&shared.topic, partitions);
         if let Err(error) = give_back(reader, &freed) {
             tracing::error!(%error, ?partitions, "giving partitions back failed");

@@ -11,6 +11,7 @@ use crate::engine::Header;
 use crate::error::{BusError, NotAcknowledged, PublishFailure};
 use crate::event::{AggregateId, AnyEvent};
 use crate::telemetry::each_trace_header;
+use crate::mutant::{self, Mutant};
 use bytes::Bytes;
 use futures::task::AtomicWaker;
 use rdkafka::client::ClientContext;
@@ -61,6 +62,9 @@ impl ProducerContext for Courier {
         stub.answer(match result {
             Ok(message) => {
                 self.watcher.alive();
+                Ok(Delivery { partition: message.partition(), offset: message.offset() })
+            }
+            Err((_, message)) if mutant::is(Mutant::TakesErrorsForAcknowledgements) => {
                 Ok(Delivery { partition: message.partition(), offset: message.offset() })
             }
             Err((error, _)) => Err(not_acknowledged(error.clone())),
@@ -187,7 +191,8 @@ impl Publisher {
                 stub.answer(Err(NotAcknowledged::NotSent(why.into())));
                 continue;
             }
-            let record = BaseRecord::with_opaque_to(topic, stub).key(key.as_bytes()).payload(&value[..]);
+            let mut record = BaseRecord::with_opaque_to(topic, stub).key(key.as_bytes()).payload(&value[..]);
+            record.key = record.key.filter(|_| !mutant::is(Mutant::PublishesWithoutKey));
             if !self.enqueue(record.headers(headers)).await {
                 broken.insert(key);
             }
