@@ -17,8 +17,8 @@
 //! `faults.rs` says what each fault does to the world, and what cannot be done yet; `nodes.rs` what the programs do;
 //! `witness.rs` and `evidence.rs` write it down; `search.rs` goes from seeds to reports.
 
-mod evidence;
-mod faults;
+pub(crate) mod evidence;
+pub(crate) mod faults;
 mod nodes;
 mod search;
 pub(crate) mod witness;
