@@ -5,10 +5,11 @@ use super::program::{self, Found};
 use anyhow::{Context, bail, ensure};
 use rehearsal_sim::program::{Checked, Settings};
 use rehearsal_sim_kernel::front::child::Outcome;
-use rehearsal_sim_kernel::front::program::start;
-use std::io::Write;
+use rehearsal_sim_kernel::front::program::{Started, start};
+use std::ffi::OsString;
+use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 /// Runs the program. The exit code is the program's own.
@@ -19,9 +20,13 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let found = program::find(Path::new(name))?;
     let command = command(&found, arguments, &checked);
     let began = Instant::now();
-    let child =
-        start(command, &library, &checked.text()).with_context(|| format!("starting {}", found.program.display()))?;
-    let outcome = child.wait();
+    let started = start(command, &library, &checked.text());
+    let Started { child, stdout, stderr } = started.with_context(|| format!("starting {}", found.program.display()))?;
+    let outcome = std::thread::scope(|scope| {
+        scope.spawn(|| pass_on(stdout, &mut std::io::stdout()));
+        scope.spawn(|| pass_on(stderr, &mut std::io::stderr()));
+        child.wait()
+    });
     if let Some(file) = &args.steps {
         std::fs::write(file, &outcome.steps).with_context(|| format!("writing {}", file.display()))?;
     }
@@ -68,18 +73,43 @@ fn library() -> anyhow::Result<PathBuf> {
 /// OpenSSL asks the processor for random numbers and time; it is told that this one gives neither.
 const NO_RDRAND: &str = "~0x4000000000000010:~0x40000";
 
-/// What Java is told: the simulated network is IPv4; the rest leaves no traces in shared directories and depends on
-/// nothing but the program.
-const JAVA: &str = "-Djava.net.preferIPv4Stack=true -XX:-UsePerfData";
+/// What Java is told: the simulated network is IPv4, no files are shared with other machines of Java, and compiling
+/// less takes less time where all threads share a processor.
+const JAVA: &str = "-Djava.net.preferIPv4Stack=true -XX:-UsePerfData -XX:TieredStopAtLevel=1";
+/// The collector with the fewest threads, unless the program chooses one: Java refuses to be told of two.
+const JAVA_COLLECTOR: &str = "-XX:+UseSerialGC";
 
-fn command(found: &Found, arguments: &[std::ffi::OsString], checked: &Checked) -> Command {
+fn java_options(arguments: &[OsString]) -> String {
+    let own = std::env::var("JAVA_TOOL_OPTIONS").unwrap_or_default();
+    let chooses = |text: &str| text.contains("-XX:+Use") && text.contains("GC");
+    let chosen = chooses(&own) || arguments.iter().any(|argument| chooses(&argument.to_string_lossy()));
+    let collector = if chosen { "" } else { JAVA_COLLECTOR };
+    [JAVA, collector, &own].into_iter().filter(|options| !options.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+fn command(found: &Found, arguments: &[OsString], checked: &Checked) -> Command {
     let mut command = Command::new(&found.program);
     command.args(&found.before).args(arguments);
+    command.stdin(input()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.env("KAFKA_BOOTSTRAP_SERVERS", checked.bootstrap_servers());
-    command.env("TZ", "UTC").env("PYTHONHASHSEED", "0").env("OPENSSL_ia32cap", NO_RDRAND);
-    let java = std::env::var("JAVA_TOOL_OPTIONS").map_or_else(|_| JAVA.to_owned(), |own| format!("{JAVA} {own}"));
-    command.env("JAVA_TOOL_OPTIONS", java);
+    command.env("TZ", "UTC").env("PYTHONHASHSEED", "0").env("PYTHONDONTWRITEBYTECODE", "1").env("OPENSSL_ia32cap", NO_RDRAND);
+    command.env("JAVA_TOOL_OPTIONS", java_options(arguments));
     command
+}
+
+/// What the program writes goes through a pipe: where it would go otherwise, a terminal or a file, is something programs
+/// go by, and runs are to be equal in every shell.
+fn pass_on(from: Option<impl Read>, to: &mut impl Write) {
+    let (Some(mut from), mut buffer) = (from, vec![0; 65_536]) else { return };
+    while let Ok(some @ 1..) = from.read(&mut buffer) {
+        // Nobody may be left to read it; the program goes on.
+        let _ = to.write_all(&buffer[..some]).and_then(|()| to.flush());
+    }
+}
+
+/// What the program may read: what is piped to it. A terminal would make it another run.
+fn input() -> Stdio {
+    if std::io::stdin().is_terminal() { Stdio::null() } else { Stdio::inherit() }
 }
 
 fn tell(args: &Args, outcome: Outcome, took: Duration) -> anyhow::Result<ExitCode> {

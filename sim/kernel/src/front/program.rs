@@ -16,7 +16,7 @@ use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
-use std::process::Command;
+use std::process::{ChildStderr, ChildStdout, Command};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 /// What tells the library that there is something to do, and what.
@@ -25,11 +25,22 @@ const PRELOAD: &CStr = c"LD_PRELOAD";
 /// The descriptor the process reports to: the last one below those of simulated objects, which programs hardly reach.
 const REPORT: c_int = super::inline::DESCRIPTORS_FROM - 1;
 
+/// A program that runs in a simulation of its own.
+#[derive(Debug)]
+pub struct Started {
+    /// The process, to be waited for.
+    pub child: Child,
+    /// What it writes, where the command asked for a pipe.
+    pub stdout: Option<ChildStdout>,
+    /// As `stdout`.
+    pub stderr: Option<ChildStderr>,
+}
+
 /// Starts a program with this library preloaded and fixed addresses. `settings` are what the library's [`enter`] is given.
 ///
 /// # Errors
 /// The system gives no process, or the program cannot be started.
-pub fn start(mut command: Command, library: &Path, settings: &str) -> io::Result<Child> {
+pub fn start(mut command: Command, library: &Path, settings: &str) -> io::Result<Started> {
     let preload = match std::env::var_os("LD_PRELOAD") {
         Some(others) if !others.is_empty() => [library.as_os_str(), ":".as_ref(), &others].into_iter().collect(),
         _ => OsString::from(library),
@@ -52,7 +63,8 @@ pub fn start(mut command: Command, library: &Path, settings: &str) -> io::Result
     }
     reexec::fix_addresses(&mut command);
     let process = command.spawn()?;
-    Ok(Child::of(process.id().cast_signed(), read.into_raw_fd()))
+    let child = Child::of(process.id().cast_signed(), read.into_raw_fd());
+    Ok(Started { child, stdout: process.stdout, stderr: process.stderr })
 }
 
 /// A program's `main`.
