@@ -92,7 +92,11 @@ fn command(found: &Found, arguments: &[OsString], checked: &Checked) -> Command 
     command.args(&found.before).args(arguments);
     command.stdin(input()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.env("KAFKA_BOOTSTRAP_SERVERS", checked.bootstrap_servers());
-    command.env("TZ", "UTC").env("PYTHONHASHSEED", "0").env("PYTHONDONTWRITEBYTECODE", "1").env("OPENSSL_ia32cap", NO_RDRAND);
+    command
+        .env("TZ", "UTC")
+        .env("PYTHONHASHSEED", "0")
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .env("OPENSSL_ia32cap", NO_RDRAND);
     command.env("JAVA_TOOL_OPTIONS", java_options(arguments));
     command
 }
