@@ -1,9 +1,12 @@
-//! `rehearsal`: the demo, the stand-in broker as a server, the simulator, and the dead-letter tools.
+//! `rehearsal`: the demo, the stand-in broker as a server, the simulator, for the bus and for any program, and the
+//! dead-letter tools.
 //!
 //! Exit codes: 0 it did what was asked, 1 it could not and says why, or a promise was broken, 2 the command line makes no sense.
+//! `rehearsal run` exits as the program does that it runs.
 
 mod demo;
 mod dlq;
+mod run;
 mod serve;
 mod sim;
 
@@ -32,6 +35,8 @@ enum Verb {
     Sim(sim::Args),
     /// Look at the dead letters of a bus on any Kafka; replay or evict them
     Dlq(dlq::Args),
+    /// Run a program as it is, in any language, in virtual time, with the brokers it talks to and the faults of a plan
+    Run(run::Args),
     /// A worker of the finale, started by it
     #[command(hide = true)]
     Worker(demo::worker::Args),
@@ -46,14 +51,15 @@ fn main() -> ExitCode {
     // A demo crashes brokers on purpose; the client's warnings about it would drown the story.
     log_to_stderr(if matches!(cli.verb, Some(Verb::Serve(_))) { "info" } else { "error" });
     let outcome = match cli.verb.unwrap_or(Verb::Demo(cli.demo)) {
-        Verb::Demo(args) => demo::run(args),
-        Verb::Serve(args) => serve::run(args),
-        Verb::Sim(args) => sim::run(args),
-        Verb::Dlq(args) => dlq::run(args),
-        Verb::Worker(args) => demo::worker::run(args),
+        Verb::Demo(args) => demo::run(args).map(|()| ExitCode::SUCCESS),
+        Verb::Serve(args) => serve::run(args).map(|()| ExitCode::SUCCESS),
+        Verb::Sim(args) => sim::run(args).map(|()| ExitCode::SUCCESS),
+        Verb::Run(args) => run::run(args),
+        Verb::Dlq(args) => dlq::run(args).map(|()| ExitCode::SUCCESS),
+        Verb::Worker(args) => demo::worker::run(args).map(|()| ExitCode::SUCCESS),
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             // Nobody is left to tell when standard error is closed; the exit code still says it.
             let _ = writeln!(std::io::stderr(), "error: {}", in_one_line(&error));

@@ -106,7 +106,7 @@ fn start(describe: Describe<'_>, config: Config) -> Result<Child, String> {
 
 fn finish(seed: u64, outcome: Result<Outcome, String>) -> Run {
     match outcome {
-        Ok(Outcome { stats, returned, steps, failure }) => Run { seed, stats, report: returned, failure, steps },
+        Ok(Outcome { stats, returned, steps, failure, .. }) => Run { seed, stats, report: returned, failure, steps },
         Err(failure) => Run { seed, stats: None, report: Vec::new(), failure: Some(failure), steps: String::new() },
     }
 }

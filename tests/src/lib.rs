@@ -7,12 +7,14 @@
 //! - [`differential`] plays a script against two brokers and reports where their answers part;
 //! - [`known`] is the list of differences that are accepted, with reasons;
 //! - [`target`] is the broker under test: ours, or whatever `REHEARSAL_BOOTSTRAP` names;
+//! - [`python`] installs clients from PyPI;
 //! - [`runtime`] answers what this machine has, and says aloud what is skipped for want of it.
 
 pub mod batch;
 pub mod differential;
 pub mod kafka;
 pub mod known;
+pub mod python;
 pub mod raw;
 pub mod runtime;
 pub mod target;

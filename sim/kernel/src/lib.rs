@@ -2,8 +2,9 @@
 //! thread at a time, in virtual time. Same seed, same run, to the byte.
 //!
 //! Nothing above libc is swapped: this crate defines the C functions by which a program reaches threads, time, the
-//! network and chance – [`front::table::SYMBOLS`] lists them –, so a program linked with it runs unmodified. Outside a
-//! simulation every one of them does what it always did.
+//! network and chance – [`front::table::SYMBOLS`] lists them –, so a program linked with it runs unmodified, and so does
+//! one into which a library made of it is [preloaded](front::program). Outside a simulation every one of them does what
+//! it always did.
 //!
 //! - [`machine`]: the kernel proper, pure: told which call a thread makes, it answers or makes the thread wait
 //! - [`front`]: the C functions, the turn that passes between threads, the guard against what escapes

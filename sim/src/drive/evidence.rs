@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Takes down what happens, in order. Cloning shares it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Evidence(Arc<Mutex<Inner>>);
+pub(crate) struct Evidence(Arc<Mutex<Inner>>);
 
 #[derive(Debug, Default)]
 struct Inner {

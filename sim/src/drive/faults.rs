@@ -36,6 +36,7 @@ pub fn unsupported(plan: &Plan) -> Vec<Unsupported> {
             Entry::Setup(Setup::Publisher { transactional: Some(_), .. }) => {
                 "the bus has no transactions, and the broker does not coordinate any yet".to_owned()
             }
+            Entry::Setup(Setup::Program { .. }) => "a program is run by `rehearsal run`".to_owned(),
             Entry::Fault { fault, .. } => why_not(plan, fault)?,
             _ => return None,
         };
@@ -44,7 +45,8 @@ pub fn unsupported(plan: &Plan) -> Vec<Unsupported> {
     reasons.collect()
 }
 
-fn why_not(plan: &Plan, fault: &plan::Fault) -> Option<String> {
+/// Why this fault cannot be carried out.
+pub(crate) fn why_not(plan: &Plan, fault: &plan::Fault) -> Option<String> {
     match fault {
         plan::Fault::Cut { nodes, others, .. }
         | plan::Fault::CutOneWay { nodes, others, .. }
@@ -137,7 +139,7 @@ const OF_COORDINATORS: [ApiKey; 5] =
 
 /// Carries faults out. Cloning shares it.
 #[derive(Clone)]
-pub(super) struct Faults {
+pub(crate) struct Faults {
     evidence: Evidence,
     /// The topics as they were set up, for one that is created anew.
     topics: Rc<BTreeMap<Name, Setup>>,
@@ -163,14 +165,14 @@ impl fmt::Debug for Faults {
 }
 
 impl Faults {
-    pub(super) fn of(plan: &Plan, evidence: Evidence) -> Self {
+    pub(crate) fn of(plan: &Plan, evidence: Evidence) -> Self {
         let topics = plan.setup().filter(|setup| matches!(setup, Setup::Topic { .. }));
         let topics = Rc::new(topics.map(|topic| (topic.name().clone(), topic.clone())).collect());
         Self { evidence, topics, acting: Rc::default() }
     }
 
     /// It begins.
-    pub(super) fn begin(&self, world: &World, label: &Name, fault: &plan::Fault) {
+    pub(crate) fn begin(&self, world: &World, label: &Name, fault: &plan::Fault) {
         let began = What::FaultBegan { label: label.clone(), family: fault.family(), nodes: nodes_of(fault) };
         self.evidence.record_of_world(began);
         if self.act(world, label, fault) {
@@ -293,7 +295,7 @@ impl Faults {
     }
 
     /// It is over.
-    pub(super) fn end(&self, world: &World, label: &Name, fault: &plan::Fault) {
+    pub(crate) fn end(&self, world: &World, label: &Name, fault: &plan::Fault) {
         use plan::Fault as F;
         match fault {
             F::Cut { nodes, others, .. } => pairs(nodes, others).iter().for_each(|(a, b)| {
@@ -341,7 +343,7 @@ impl Faults {
     }
 
     /// Everything is over.
-    pub(super) fn heal_all(&self, world: &World) {
+    pub(crate) fn heal_all(&self, world: &World) {
         let labels: Vec<Name> = self.acting.borrow().planned.keys().cloned().collect();
         labels.iter().for_each(|label| self.forget(world, label));
         for name in self.acting.borrow().skewed.keys() {

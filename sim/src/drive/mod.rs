@@ -17,8 +17,8 @@
 //! `faults.rs` says what each fault does to the world, and what cannot be done yet; `nodes.rs` what the programs do;
 //! `witness.rs` and `evidence.rs` write it down; `search.rs` goes from seeds to reports.
 
-mod evidence;
-mod faults;
+pub(crate) mod evidence;
+pub(crate) mod faults;
 mod hunt;
 mod nodes;
 mod search;
@@ -292,18 +292,24 @@ fn cluster(plan: &Plan) -> ClusterConfig {
     config.requests_kept = 0;
     // Otherwise every group waits three seconds for its first members.
     config.configs.insert("group.initial.rebalance.delay.ms".to_owned(), "500".to_owned());
-    for setup in plan.setup() {
-        let plan::Setup::Topic { name, partitions, replicas, min_isr, unclean } = setup else { continue };
-        for name in [name.to_string(), dead_letters(name)] {
-            let mut topic = TopicConfig::new(name, i32::try_from(*partitions).unwrap_or(i32::MAX));
-            topic.replication_factor = i16::try_from(*replicas).ok();
-            topic.configs.extend(min_isr.map(|min| ("min.insync.replicas".to_owned(), min.to_string())));
-            let unclean = unclean.map(|unclean| (unclean == plan::Switch::Yes).to_string());
-            topic.configs.extend(unclean.map(|unclean| ("unclean.leader.election.enable".to_owned(), unclean)));
-            config.topics.push(topic);
-        }
+    for topic in topics_of(plan) {
+        let letters = TopicConfig { name: dead_letters(&topic.name), ..topic.clone() };
+        config.topics.extend([topic, letters]);
     }
     config
+}
+
+/// The topics a plan asks for.
+pub(crate) fn topics_of(plan: &Plan) -> impl Iterator<Item = TopicConfig> {
+    plan.setup().filter_map(|setup| {
+        let plan::Setup::Topic { name, partitions, replicas, min_isr, unclean } = setup else { return None };
+        let mut topic = TopicConfig::new(name.to_string(), i32::try_from(*partitions).unwrap_or(i32::MAX));
+        topic.replication_factor = i16::try_from(*replicas).ok();
+        topic.configs.extend(min_isr.map(|min| ("min.insync.replicas".to_owned(), min.to_string())));
+        let unclean = unclean.map(|unclean| (unclean == plan::Switch::Yes).to_string());
+        topic.configs.extend(unclean.map(|unclean| ("unclean.leader.election.enable".to_owned(), unclean)));
+        Some(topic)
+    })
 }
 
 fn dead_letters(topic: &str) -> String {

@@ -169,6 +169,11 @@ lines! {
         /// When it starts; at once when absent.
         start: Option<Duration>
     } = "worker" (name "in" group ["instance" instance] ["start" start]);
+    /// A program of the user's own, which `rehearsal run` carries as it is. One at most.
+    Program {
+        /// Its name.
+        name: Name
+    } = "program" (name);
 }
 
 lines! {

@@ -368,10 +368,10 @@ impl Entry {
 }
 
 impl Setup {
-    /// Publishers and workers are both nodes, and no two nodes have one name.
+    /// Publishers, workers and programs are all nodes, and no two nodes have one name.
     const fn kind(&self) -> &'static str {
         match self {
-            Self::Publisher { .. } | Self::Worker { .. } => "node",
+            Self::Publisher { .. } | Self::Worker { .. } | Self::Program { .. } => "node",
             Self::Topic { .. } | Self::Group { .. } => self.verb(),
         }
     }
@@ -382,7 +382,8 @@ impl Setup {
             Self::Topic { name, .. }
             | Self::Group { name, .. }
             | Self::Publisher { name, .. }
-            | Self::Worker { name, .. } => name,
+            | Self::Worker { name, .. }
+            | Self::Program { name } => name,
         }
     }
 }
@@ -410,7 +411,7 @@ impl Known {
                 Entry::Setup(Setup::Group { name, .. }) => {
                     known.groups.insert(name.clone());
                 }
-                Entry::Setup(Setup::Publisher { name, .. } | Setup::Worker { name, .. }) => {
+                Entry::Setup(Setup::Publisher { name, .. } | Setup::Worker { name, .. } | Setup::Program { name }) => {
                     known.nodes.insert(name.clone());
                 }
                 Entry::Work { work: Work::Publish { records, .. }, .. } => {
@@ -431,7 +432,7 @@ impl Known {
                 Some((number.to_string(), format!("a broker from 1 to {}", self.brokers)))
             }
             Reference::Node(name) if !self.nodes.contains(name) => {
-                lacking(name, "the name of a publisher or worker", listed(self.nodes.iter()))
+                lacking(name, "the name of a publisher, worker or program", listed(self.nodes.iter()))
             }
             Reference::Topic(name) | Reference::Partition(name, _) if !self.topics.contains_key(name) => {
                 lacking(name, "the name of a topic", listed(self.topics.keys()))

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use tests::runtime;
+use tests::{python, runtime};
 
 use super::{Client, Record};
 
@@ -58,7 +58,7 @@ impl Python {
     }
 
     fn command(&self) -> Result<Command> {
-        let mut command = Command::new(environment()?.join("bin").join("python"));
+        let mut command = Command::new(python::environment()?.join("bin").join("python"));
         // Compiled scripts stay out of the sources.
         command.arg("-B").arg(sources("python").join(self.script));
         Ok(command)
@@ -71,28 +71,11 @@ impl Client for Python {
     }
 
     fn missing(&self) -> Option<String> {
-        let has = runtime::run(Command::new("python3").args(["-c", "import venv, ensurepip"])).is_ok();
-        (!has).then(|| "no `python3` with venv on the path".to_owned())
+        python::missing()
     }
 
     fn prepare(&self) -> Result<()> {
-        // Two clients share the environment; the second finds it made.
-        static MADE: std::sync::Mutex<()> = std::sync::Mutex::new(());
-        let _making = MADE.lock().map_err(|_| anyhow::anyhow!("the other client could not make the environment"))?;
-        let requirements = std::fs::read_to_string(sources("python").join("requirements.txt"))?;
-        let environment = environment()?;
-        let made = environment.join("requirements.txt");
-        if std::fs::read_to_string(&made).is_ok_and(|installed| installed == requirements) {
-            return Ok(());
-        }
-        runtime::run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&environment))?;
-        runtime::run(
-            Command::new(environment.join("bin").join("python"))
-                .args(["-m", "pip", "install", "--quiet", "--requirement"])
-                .arg(sources("python").join("requirements.txt")),
-        )?;
-        std::fs::write(made, requirements)?;
-        Ok(())
+        python::environment().map(drop)
     }
 
     /// aiokafka refuses a record with neither key nor value.
@@ -142,10 +125,6 @@ fn sources(language: &str) -> PathBuf {
 
 fn built_program() -> Result<PathBuf> {
     Ok(runtime::target_dir()?.join("interop").join("franz-go"))
-}
-
-fn environment() -> Result<PathBuf> {
-    Ok(runtime::target_dir()?.join("interop").join("python"))
 }
 
 /// Runs a program with the records on its standard input.

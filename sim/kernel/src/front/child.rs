@@ -5,6 +5,7 @@ use super::{guard, images, raw, table, thread};
 use crate::config::{Config, Stats};
 use crate::machine::Node;
 use libc::{c_int, c_void, pid_t};
+use std::any::Any;
 use std::fmt::{self, Write};
 use std::io;
 use std::panic::AssertUnwindSafe;
@@ -33,6 +34,8 @@ pub struct Outcome {
     pub steps: String,
     /// Why it did not run to its end, in words.
     pub failure: Option<String>,
+    /// Whether the process was in a simulation at all: a program that was not built for it may be out of its reach.
+    pub begun: bool,
 }
 
 /// Where the report goes, in a child.
@@ -46,6 +49,7 @@ mod part {
     pub(super) const RETURNED: u8 = 2;
     pub(super) const FAILURE: u8 = 3;
     pub(super) const STEPS: u8 = 4;
+    pub(super) const BEGUN: u8 = 5;
 }
 
 impl Child {
@@ -82,6 +86,11 @@ impl Child {
                 Ok(Self { pid: Some(pid), report, received: Vec::new() })
             }
         }
+    }
+
+    /// A process that was started already, and reports to this pipe.
+    pub(super) fn of(pid: pid_t, report: c_int) -> Self {
+        Self { pid: Some(pid), report, received: Vec::new() }
     }
 
     /// Waits for the end.
@@ -157,12 +166,13 @@ pub fn wait_any(children: &mut Vec<Child>) -> (usize, Outcome) {
 
 impl Outcome {
     fn read(report: &[u8], ended: c_int) -> Self {
-        let mut outcome = Self { stats: None, returned: Vec::new(), steps: String::new(), failure: None };
+        let mut outcome = Self { stats: None, returned: Vec::new(), steps: String::new(), failure: None, begun: false };
         let mut rest = report;
         while let Some((tag, bytes, after)) = next_part(rest) {
             match tag {
                 part::STATS => outcome.stats = read_stats(bytes),
                 part::RETURNED => outcome.returned = bytes.to_vec(),
+                part::BEGUN => outcome.begun = true,
                 part::STEPS => outcome.steps = String::from_utf8_lossy(bytes).into_owned(),
                 part::FAILURE => outcome.failure = Some(String::from_utf8_lossy(bytes).trim_end().to_owned()),
                 _ => {}
@@ -205,6 +215,21 @@ fn write_part(tag: u8, bytes: &[u8]) {
 
 /// The child's whole life.
 fn live(config: Config, program: Program<'_>) -> ! {
+    // SAFETY: the process was just forked, so this is its only thread, and nothing began before. `run` takes the box.
+    unsafe { simulate(config, run, Box::into_raw(Box::new(program)).cast()) }
+}
+
+/// From here on the process reports where its maker told it to.
+pub(super) fn report_to(fd: c_int) {
+    REPORT.store(fd, Ordering::Relaxed);
+    write_part(part::BEGUN, &[]);
+}
+
+/// Makes this process a simulation, of which `first` is the first thread.
+///
+/// # Safety
+/// Once a process, on its only thread. `first` may be called with this argument, on another thread.
+pub(super) unsafe fn simulate(config: Config, first: thread::Start, argument: *mut c_void) -> ! {
     let wall_seconds = config.wall_max.as_secs().max(1);
     WALL_SECONDS.store(wall_seconds, Ordering::Relaxed);
     std::panic::set_hook(Box::new(tell_of_panic));
@@ -214,11 +239,11 @@ fn live(config: Config, program: Program<'_>) -> ! {
     if config.guard {
         guard::install();
     }
-    // SAFETY: the process was just forked, so this is its only thread, and nothing began before.
+    // SAFETY: by the caller's promise this is the only thread, and nothing began before.
     unsafe { token::begin(config) };
     // SAFETY: this thread called `begin`, and nobody else has the turn yet.
-    let first = unsafe { token::as_keeper(|kernel| kernel.spawn(Node::CONTROL)) };
-    thread::create_first(first, run, Box::into_raw(Box::new(program)).cast());
+    let thread = unsafe { token::as_keeper(|kernel| kernel.spawn(Node::CONTROL)) };
+    thread::create_first(thread, first, argument);
     // SAFETY: as above, and the first thread is there.
     unsafe { token::keep() }
 }
@@ -239,23 +264,35 @@ extern "C" fn run(program: *mut c_void) -> *mut c_void {
     let program = *unsafe { Box::from_raw(program.cast::<Program<'_>>()) };
     match std::panic::catch_unwind(AssertUnwindSafe(program)) {
         Ok(returned) => finish(&returned),
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a message");
-            fail(101, format_args!("the simulation panicked: {text}\n"))
-        }
+        Err(panic) => fail_with(panic.as_ref()),
     }
+}
+
+/// Ends the run because of this panic.
+pub(super) fn fail_with(panic: &(dyn Any + Send)) -> ! {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a message");
+    fail(101, format_args!("the simulation panicked: {text}\n"))
+}
+
+/// The program ended the process, with this status.
+pub(super) fn end(status: c_int) -> ! {
+    finish_with(&status.to_le_bytes(), status)
 }
 
 /// Ends the run with this result, at once. Lines begun on the standard output and not ended are lost.
 pub fn finish(returned: &[u8]) -> ! {
+    finish_with(returned, 0)
+}
+
+fn finish_with(returned: &[u8], status: c_int) -> ! {
     let (stats, steps) = token::kernel(|kernel, _| (kernel.stats(), kernel.take_step_log()));
     let Stats { hash, virtual_ns, calls, blocks, switches, threads, packets } = stats;
     let words = [hash, virtual_ns, calls, blocks, switches, threads, packets].map(u64::to_le_bytes);
     write_part(part::RETURNED, returned);
     write_part(part::STEPS, steps.unwrap_or_default().as_bytes());
     write_part(part::STATS, words.as_flattened());
-    raw::exit(0)
+    raw::exit(status)
 }
 
 /// Ends the run and says why. Neither allocates nor locks, so that a signal handler may call it.

@@ -3,7 +3,7 @@
 use super::abi::{self, Clock};
 use super::token::{self, kernel};
 use crate::machine::{Errno, Mark, Moment};
-use libc::{c_int, c_long, c_uint, c_void, clockid_t, time_t, timespec, timeval};
+use libc::{c_int, c_long, c_uint, c_void, clock_t, clockid_t, rusage, time_t, timespec, timeval, tms};
 use std::time::Duration;
 
 const SLEEP: Mark = Mark::new("sleep");
@@ -111,4 +111,25 @@ pub(crate) unsafe fn usleep(micros: c_uint) -> c_int {
 pub(crate) unsafe fn sleep(seconds: c_uint) -> c_uint {
     sleep_for(Duration::from_secs(seconds.into()));
     0
+}
+
+/// All time that passes is the program's own.
+pub(crate) unsafe fn getrusage(_who: c_int, out: *mut rusage) -> c_int {
+    let used = read(Clock::Monotonic);
+    // SAFETY: zeroes are a valid `rusage`.
+    let mut about: rusage = unsafe { std::mem::zeroed() };
+    about.ru_utime = timeval { tv_sec: used.as_secs() as time_t, tv_usec: used.subsec_micros().into() };
+    // SAFETY: by our caller's promise it is writable.
+    unsafe { abi::store(out, about) };
+    0
+}
+
+/// There are so many of them in a second.
+const TICKS: u128 = 100;
+
+pub(crate) unsafe fn times(out: *mut tms) -> clock_t {
+    let ticks = (read(Clock::Monotonic).as_nanos() * TICKS / 1_000_000_000) as clock_t;
+    // SAFETY: by our caller's promise it is null or writable.
+    unsafe { abi::store(out, tms { tms_utime: ticks, tms_stime: 0, tms_cutime: 0, tms_cstime: 0 }) };
+    ticks
 }

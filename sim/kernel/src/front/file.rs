@@ -5,7 +5,7 @@ use super::abi::{self, Buffers};
 use super::token::{self, kernel};
 use super::{inline, raw, real};
 use crate::machine::{Errno, Mark, ObjectId, Patience};
-use libc::{c_char, c_int, c_long, c_ulong, c_void, iovec, mode_t, size_t, ssize_t};
+use libc::{FILE, c_char, c_int, c_long, c_ulong, c_void, iovec, mode_t, size_t, ssize_t};
 use std::ffi::CStr;
 
 const GOT: Mark = Mark::new("got");
@@ -110,7 +110,7 @@ pub(crate) unsafe fn write(fd: c_int, buffer: *const c_void, length: size_t) -> 
             // SAFETY: by our caller's promise the buffer is readable.
             note_file(FILE_WRITTEN, unsafe { abi::slice(buffer.cast(), length) });
             // SAFETY: our caller's arguments, unchanged.
-            unsafe { real::write(fd, buffer, length) }
+            abi::size(unsafe { raw::write(fd, buffer, length) })
         }
     }
 }
@@ -125,7 +125,7 @@ pub(crate) unsafe fn writev(fd: c_int, buffers: *const iovec, count: c_int) -> s
             // SAFETY: as above.
             note_file(FILE_WRITTEN, &unsafe { abi::gather(list) });
             // SAFETY: our caller's arguments, unchanged.
-            unsafe { real::writev(fd, buffers, count) }
+            abi::size(unsafe { raw::writev(fd, buffers, count) })
         }
     }
 }
@@ -277,6 +277,24 @@ unsafe fn open_or(path: *const c_char, real: impl FnOnce() -> c_int) -> c_int {
     }
 }
 
+pub(crate) unsafe fn fopen(path: *const c_char, mode: *const c_char) -> *mut FILE {
+    // SAFETY: our caller's arguments.
+    match unsafe { meaning(path) } {
+        // SAFETY: our caller's arguments, unchanged.
+        Opened::Real => unsafe { real::fopen(path, mode) },
+        Opened::Missing => {
+            token::fail(Errno::NOENT);
+            std::ptr::null_mut()
+        }
+        Opened::Random => {
+            // SAFETY: our caller's arguments, of which the mode is a C string.
+            let fd = unsafe { open(path, libc::O_RDONLY, 0) };
+            // SAFETY: the descriptor is fresh, the mode our caller's.
+            unsafe { libc::fdopen(fd, mode) }
+        }
+    }
+}
+
 /// As `fcntl`, of variable arguments.
 pub(crate) unsafe fn open(path: *const c_char, flags: c_int, mode: mode_t) -> c_int {
     // SAFETY: our caller's arguments, unchanged.
@@ -287,4 +305,15 @@ pub(crate) unsafe fn open(path: *const c_char, flags: c_int, mode: mode_t) -> c_
 pub(crate) unsafe fn openat(directory: c_int, path: *const c_char, flags: c_int, mode: mode_t) -> c_int {
     // SAFETY: our caller's arguments, unchanged.
     unsafe { open_or(path, || real::openat(directory, path, flags, mode)) }
+}
+
+/// As `read`; that the buffer is large enough is the caller's promise anyway.
+pub(crate) unsafe fn read_chk(fd: c_int, buffer: *mut c_void, length: size_t, _room: size_t) -> ssize_t {
+    // SAFETY: the same contract.
+    unsafe { read(fd, buffer, length) }
+}
+
+/// Nobody outside the simulation may have the lock, as nobody inside could wait for it.
+pub(crate) unsafe fn flock(_fd: c_int, _operation: c_int) -> c_int {
+    0
 }

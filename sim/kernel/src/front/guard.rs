@@ -3,14 +3,18 @@
 //! A seccomp filter lets a list of system calls through – memory, files, the birth and death of threads –, and any other
 //! only from [`raw::syscall`], told by its address. Reading the processor's time stamp counter faults, and with it every
 //! clock read in the vDSO, which is no system call.
+//!
+//! In a process that is one program, three calls more are caught where libc makes them itself: what it writes for
+//! `printf`, so that output is hashed; the end of the process, so that it is reported; and the wakes of libc's own
+//! locks, so that a thread switched out while it has one keeps nobody waiting in the real kernel.
 
 use super::token::{self, kernel};
-use super::{child, inline, raw};
+use super::{child, inline, process, raw, real};
 use libc::{c_int, c_long, c_void, siginfo_t, sock_filter, ucontext_t};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What may be called from anywhere: it neither waits, nor tells time, nor talks to anybody.
-const ALLOWED: [c_long; 65] = [
+const ALLOWED: [c_long; 71] = [
     libc::SYS_pread64,
     libc::SYS_pwrite64,
     libc::SYS_lseek,
@@ -76,6 +80,12 @@ const ALLOWED: [c_long; 65] = [
     libc::SYS_munlock,
     libc::SYS_getxattr,
     libc::SYS_lgetxattr,
+    libc::SYS_statfs,
+    libc::SYS_fstatfs,
+    libc::SYS_fadvise64,
+    libc::SYS_mincore,
+    libc::SYS_getpgrp,
+    libc::SYS_capget,
 ];
 
 /// What may be called from anywhere in one form: the argument of this place, under this mask, has this value.
@@ -87,6 +97,9 @@ const ALLOWED_IF: [(c_long, usize, u32, u32); 3] = [
     // A thread's name.
     (libc::SYS_prctl, 0, u32::MAX, libc::PR_SET_NAME as u32),
 ];
+
+/// What is caught all the same in a process that is one program.
+const CAUGHT_IF_WHOLE: [c_long; 4] = [libc::SYS_write, libc::SYS_writev, libc::SYS_exit_group, libc::SYS_futex];
 
 /// Whether a system call may be made from anywhere.
 pub(crate) fn allows(number: c_long) -> bool {
@@ -156,12 +169,13 @@ fn filter() -> Vec<sock_filter> {
         trap,
         load(NUMBER),
     ];
-    for number in ALLOWED {
+    let caught = |number| process::is_whole() && CAUGHT_IF_WHOLE.contains(&number);
+    for number in ALLOWED.into_iter().filter(|number| !caught(*number)) {
         filter.extend([if_equal(number as u32, 0, 1), allow]);
     }
     let if_at_least =
         |value, then, otherwise| step(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, then, otherwise, value);
-    for number in inline::ON_DESCRIPTORS {
+    for number in inline::ON_DESCRIPTORS.into_iter().filter(|number| !caught(*number)) {
         // Of files.
         filter.extend([
             if_equal(number as u32, 0, 4),
@@ -171,7 +185,7 @@ fn filter() -> Vec<sock_filter> {
             trap,
         ]);
     }
-    for (number, argument, mask, value) in ALLOWED_IF {
+    for (number, argument, mask, value) in ALLOWED_IF.into_iter().filter(|(number, ..)| !caught(*number)) {
         filter.extend([
             if_equal(number as u32, 0, 5),
             load(ARGUMENTS + 8 * argument as u32),
@@ -210,6 +224,14 @@ unsafe extern "C" fn on_system_call(_signal: c_int, _info: *mut siginfo_t, conte
             registers[libc::REG_RAX as usize] = answer;
             return;
         }
+    } else if process::is_whole() && CAUGHT_IF_WHOLE.contains(&number) {
+        // A thread that has left the simulation, or what the kernel itself does through libc.
+        // SAFETY: the thread made this call with these arguments.
+        registers[libc::REG_RAX as usize] = unsafe { raw::syscall(number, [a, b, c, d, e, f]) };
+        return;
+    }
+    if process::makes_another(number) {
+        process::refuse_another(name_of(number));
     }
     let (thread, call) = token::running();
     child::fail(
@@ -248,8 +270,8 @@ names! {
 }
 
 /// Answers the time stamp counter with virtual nanoseconds. In the vDSO that would mix real and virtual time, so a
-/// clock read there ends the run. Any other fault is none of ours.
-unsafe extern "C" fn on_fault(_signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+/// clock read there ends the run. Any other fault is the program's: virtual machines make such on purpose.
+unsafe extern "C" fn on_fault(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
     // SAFETY: the kernel passes valid structures to a handler with SA_SIGINFO.
     let (registers, faulted_on) =
         unsafe { (&mut (*context.cast::<ucontext_t>()).uc_mcontext.gregs, (*info).si_addr().addr() as u64) };
@@ -260,8 +282,11 @@ unsafe extern "C" fn on_fault(_signal: c_int, info: *mut siginfo_t, context: *mu
         [0x0f, 0x31, _] => 2,
         [0x0f, 0x01, 0xf9] => 3,
         _ => {
-            // SAFETY: sets the default action; the instruction faults again and the process dies of it.
-            unsafe { libc::signal(libc::SIGSEGV, libc::SIG_DFL) };
+            // SAFETY: these are the arguments the kernel passed to this handler.
+            if !unsafe { process::pass_on_fault(signal, info, context) } {
+                // SAFETY: sets the default action; the instruction faults again and the process dies of it.
+                unsafe { real::signal(libc::SIGSEGV, libc::SIG_DFL) };
+            }
             return;
         }
     };

@@ -2,12 +2,15 @@
 
 use super::abi;
 use super::token::{self, kernel};
-use crate::machine::{Errno, Sink};
+use crate::machine::{Errno, Moment, Sink};
 use libc::{c_char, c_int, c_long, c_uint, c_void, cpu_set_t, pid_t, size_t, ssize_t, utsname};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Every node has two processors.
 const PROCESSORS: u8 = 2;
+/// And so much memory, of which half is free: virtual machines go by it.
+const MEMORY_BYTES: u64 = 8 << 30;
+const PAGE_BYTES: u64 = 4_096;
 
 // Every function below has the contract of the C function it stands for.
 
@@ -122,7 +125,29 @@ pub(crate) unsafe fn sched_getaffinity(_process: pid_t, size: size_t, out: *mut 
 pub(crate) unsafe fn sysconf(name: c_int) -> c_long {
     match name {
         libc::_SC_NPROCESSORS_ONLN | libc::_SC_NPROCESSORS_CONF => PROCESSORS.into(),
+        libc::_SC_PHYS_PAGES => (MEMORY_BYTES / PAGE_BYTES) as c_long,
+        libc::_SC_AVPHYS_PAGES => (MEMORY_BYTES / 2 / PAGE_BYTES) as c_long,
         // SAFETY: our caller's argument, unchanged.
         _ => unsafe { super::real::sysconf(name) },
     }
+}
+
+pub(crate) unsafe fn sysinfo(out: *mut libc::sysinfo) -> c_int {
+    let up = kernel(|kernel, _| kernel.now()).since(Moment::START);
+    // SAFETY: zeroes are a valid `sysinfo`.
+    let mut about: libc::sysinfo = unsafe { std::mem::zeroed() };
+    (about.uptime, about.procs, about.mem_unit) = (up.as_secs() as c_long, 1, 1);
+    (about.totalram, about.freeram) = (MEMORY_BYTES, MEMORY_BYTES / 2);
+    // SAFETY: by our caller's promise it is writable.
+    unsafe { abi::store(out, about) };
+    0
+}
+
+pub(crate) unsafe fn getloadavg(_out: *mut libc::c_double, _count: c_int) -> c_int {
+    -1
+}
+
+pub(crate) unsafe fn gethostname_chk(out: *mut c_char, length: size_t, _room: size_t) -> c_int {
+    // SAFETY: the same contract.
+    unsafe { gethostname(out, length) }
 }

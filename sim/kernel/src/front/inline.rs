@@ -2,7 +2,7 @@
 //! handler passes them on to the function of the table that stands for the same call.
 
 use super::file::{self, object_of};
-use super::{abi, clock, identity, raw, socket, thread, token, wait};
+use super::{abi, child, clock, identity, process, raw, socket, thread, token, wait};
 use crate::machine::Mark;
 use libc::{c_int, c_long};
 
@@ -19,7 +19,11 @@ static CALL: Mark = Mark::new("inline");
 pub(crate) unsafe fn call(number: c_long, arguments: [i64; 6]) -> Option<i64> {
     let [a, b, c, d, e, _] = arguments;
     let fd = a as c_int;
-    if takes_descriptor(number) && object_of(fd).is_none() {
+    if number == libc::SYS_exit_group {
+        child::end(fd);
+    }
+    let writes = matches!(number, libc::SYS_write | libc::SYS_writev);
+    if takes_descriptor(number) && !(writes && process::is_whole()) && object_of(fd).is_none() {
         // SAFETY: a real file, and the program's own arguments.
         return Some(unsafe { raw::syscall(number, arguments) });
     }
@@ -62,6 +66,10 @@ pub(crate) unsafe fn call(number: c_long, arguments: [i64; 6]) -> Option<i64> {
             libc::SYS_gettimeofday => clock::gettimeofday(ptr(a), ptr(b)).into(),
             libc::SYS_time => clock::time(ptr(a)),
             libc::SYS_uname => identity::uname(ptr(a)).into(),
+            libc::SYS_futex if (b as c_int) & libc::FUTEX_CMD_MASK == libc::FUTEX_WAKE => {
+                // One of libc's own locks: threads that have left the simulation wait for it really.
+                raw::syscall(number, arguments) + thread::syscall(number, a, b, c, d, e, arguments[5])
+            }
             libc::SYS_futex | libc::SYS_getrandom | libc::SYS_sched_yield | libc::SYS_clock_gettime => {
                 let [a, b, c, d, e, f] = arguments;
                 thread::syscall(number, a, b, c, d, e, f)

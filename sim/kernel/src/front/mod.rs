@@ -1,7 +1,9 @@
-//! The front end for programs linked with this crate: it defines C functions, so that calls from Rust, C and C++ alike
-//! come here, follows their pointers, and asks the [machine](crate::machine).
+//! The front ends: they define C functions, so that calls from Rust, C and C++ alike come here, follow their pointers, and
+//! ask the [machine](crate::machine). One is for programs linked with this crate, which simulate in a forked [`child`]; the
+//! other for a [`program`] as it is, into which a library made of this crate is preloaded.
 
 mod abi;
+pub mod arena;
 pub mod audit;
 mod c11;
 pub mod child;
@@ -13,6 +15,7 @@ mod images;
 mod inline;
 mod lock;
 mod process;
+pub mod program;
 mod raw;
 mod real;
 pub mod reexec;

@@ -1,7 +1,9 @@
 //! System calls of the real kernel, made here and nowhere else: the guard lets them through by their address.
 
+use crate::machine::Errno;
+use libc::iovec;
 use std::arch::global_asm;
-use std::ffi::{c_char, c_int};
+use std::ffi::{c_char, c_int, c_void};
 use std::sync::atomic::AtomicU32;
 
 // glibc's syscall(3), in a place of our own.
@@ -125,6 +127,34 @@ pub(crate) fn write_all(fd: c_int, mut bytes: &[u8]) {
     }
 }
 
+/// write(2).
+///
+/// # Errors
+/// The error number.
+///
+/// # Safety
+/// The buffer is readable.
+pub(crate) unsafe fn write(fd: c_int, buffer: *const c_void, length: usize) -> Result<usize, Errno> {
+    // SAFETY: by the caller's promise.
+    result(unsafe { syscall(libc::SYS_write, [fd.into(), buffer as i64, length as i64, 0, 0, 0]) })
+}
+
+/// writev(2).
+///
+/// # Errors
+/// The error number.
+///
+/// # Safety
+/// There are so many buffers, all readable.
+pub(crate) unsafe fn writev(fd: c_int, buffers: *const iovec, count: c_int) -> Result<usize, Errno> {
+    // SAFETY: by the caller's promise.
+    result(unsafe { syscall(libc::SYS_writev, [fd.into(), buffers as i64, count.into(), 0, 0, 0]) })
+}
+
+fn result(answer: i64) -> Result<usize, Errno> {
+    usize::try_from(answer).map_err(|_| Errno(-answer as c_int))
+}
+
 /// Opens a descriptor that keeps its number, at least `from`, free for a simulated object.
 pub(crate) fn open_placeholder(from: c_int) -> Result<c_int, c_int> {
     const NOTHING: *const c_char = c"/dev/null".as_ptr();
@@ -137,6 +167,24 @@ pub(crate) fn open_placeholder(from: c_int) -> Result<c_int, c_int> {
     let fd = plain(Plain::Fcntl, low, libc::F_DUPFD_CLOEXEC.into(), from.into());
     close(low as c_int);
     if fd < 0 { Err(-fd as c_int) } else { Ok(fd as c_int) }
+}
+
+/// Fresh pages, zeroed; null when the system has none.
+pub(crate) fn pages(size: usize) -> *mut u8 {
+    let (protection, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: a mapping wherever the kernel likes touches no memory that is in use.
+    let address = unsafe { syscall(libc::SYS_mmap, [0, size as i64, protection.into(), kind.into(), -1, 0]) };
+    // Errors are small negative numbers.
+    if address < 0 { std::ptr::null_mut() } else { std::ptr::with_exposed_provenance_mut(address as usize) }
+}
+
+/// Gives pages back.
+///
+/// # Safety
+/// They come from [`pages`], and nobody uses them any more.
+pub(crate) unsafe fn give_back(address: *mut u8, size: usize) {
+    // SAFETY: by the caller's promise.
+    unsafe { syscall(libc::SYS_munmap, [address as i64, size as i64, 0, 0, 0, 0]) };
 }
 
 /// Closes a descriptor.

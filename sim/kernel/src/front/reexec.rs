@@ -11,6 +11,12 @@ use std::process::Command;
 pub fn command(program: &Path) -> Command {
     let mut command = Command::new(program);
     command.env_clear();
+    fix_addresses(&mut command);
+    command
+}
+
+/// Gives the process this command makes fixed addresses, where the system allows it.
+pub fn fix_addresses(command: &mut Command) {
     let fix = || {
         const QUERY: libc::c_ulong = 0xffff_ffff;
         // SAFETY: personality(2) takes a number. Nothing is allocated between fork and exec.
@@ -22,7 +28,6 @@ pub fn command(program: &Path) -> Command {
     };
     // SAFETY: the closure makes two system calls and nothing else.
     unsafe { command.pre_exec(fix) };
-    command
 }
 
 /// Whether this process has fixed addresses.

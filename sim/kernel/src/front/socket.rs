@@ -303,3 +303,21 @@ pub(crate) unsafe fn freeifaddrs(list: *mut c_void) {
         unsafe { real::freeifaddrs(list) };
     }
 }
+
+pub(crate) unsafe fn recv_chk(fd: c_int, buffer: *mut c_void, length: size_t, _room: size_t, flags: c_int) -> ssize_t {
+    // SAFETY: the same contract; that the buffer is large enough is our caller's promise anyway.
+    unsafe { recv(fd, buffer, length, flags) }
+}
+
+pub(crate) unsafe fn recvfrom_chk(
+    fd: c_int,
+    buffer: *mut c_void,
+    length: size_t,
+    _room: size_t,
+    flags: c_int,
+    address: *mut sockaddr,
+    address_length: *mut socklen_t,
+) -> ssize_t {
+    // SAFETY: the same contract; that the buffer is large enough is our caller's promise anyway.
+    unsafe { recvfrom(fd, buffer, length, flags, address, address_length) }
+}

@@ -169,9 +169,14 @@ symbols! {
     fn getppid() -> pid_t = identity::getppid, "1";
     fn gettid() -> pid_t = identity::gettid, "the thread's number in the simulation";
     fn gethostname(out: *mut c_char, length: size_t) -> c_int = identity::gethostname, "the node's name";
+    fn __gethostname_chk(out: *mut c_char, length: size_t, room: size_t) -> c_int = identity::gethostname_chk, "as `gethostname`";
     fn uname(out: *mut utsname) -> c_int = identity::uname, "the node's name on a Linux like any other";
     fn sched_getaffinity(process: pid_t, size: size_t, out: *mut cpu_set_t) -> c_int = identity::sched_getaffinity, "two processors";
-    fn sysconf(name: c_int) -> c_long = identity::sysconf, "two processors; the rest is real";
+    fn sysconf(name: c_int) -> c_long = identity::sysconf, "two processors, 8 GiB of memory; the rest is real";
+    fn sysinfo(out: *mut sysinfo) -> c_int = identity::sysinfo, "8 GiB of memory, half of it free, up for as long as the simulation";
+    fn getloadavg(out: *mut c_double, count: c_int) -> c_int = identity::getloadavg, "it cannot be known";
+    fn getrusage(who: c_int, out: *mut rusage) -> c_int = clock::getrusage, "virtual time; nothing else was used";
+    fn times(out: *mut tms) -> clock_t = clock::times, "virtual time";
 
     "descriptors":
     fn read(fd: c_int, buffer: *mut c_void, length: size_t) -> ssize_t = file::read, "simulated objects; files are real, and what is read is hashed";
@@ -189,6 +194,10 @@ symbols! {
     fn open64(path: *const c_char, flags: c_int, mode: mode_t) -> c_int = file::open, "as `open`";
     fn openat(directory: c_int, path: *const c_char, flags: c_int, mode: mode_t) -> c_int = file::openat, "as `open`";
     fn openat64(directory: c_int, path: *const c_char, flags: c_int, mode: mode_t) -> c_int = file::openat, "as `open`";
+    fn fopen(path: *const c_char, mode: *const c_char) -> *mut FILE = file::fopen, "as `open`";
+    fn fopen64(path: *const c_char, mode: *const c_char) -> *mut FILE = file::fopen, "as `open`";
+    fn flock(fd: c_int, operation: c_int) -> c_int = file::flock, "grants it: there is nobody else";
+    fn __read_chk(fd: c_int, buffer: *mut c_void, length: size_t, room: size_t) -> ssize_t = file::read_chk, "as `read`";
 
     "sockets":
     fn socket(family: c_int, kind: c_int, protocol: c_int) -> c_int = socket::socket, "TCP over IPv4; `EAFNOSUPPORT` for the rest";
@@ -212,10 +221,14 @@ symbols! {
     fn getaddrinfo(host: *const c_char, service: *const c_char, hints: *const addrinfo, out: *mut *mut addrinfo) -> c_int = resolve::getaddrinfo, "numbers, `localhost`, names of nodes";
     fn getifaddrs(out: *mut *mut c_void) -> c_int = socket::getifaddrs, "none";
     fn freeifaddrs(list: *mut c_void) = socket::freeifaddrs, "of none";
+    fn __recv_chk(fd: c_int, buffer: *mut c_void, length: size_t, room: size_t, flags: c_int) -> ssize_t = socket::recv_chk, "as `recv`";
+    fn __recvfrom_chk(fd: c_int, buffer: *mut c_void, length: size_t, room: size_t, flags: c_int, address: *mut sockaddr, address_length: *mut socklen_t) -> ssize_t = socket::recvfrom_chk, "as `recv`";
 
     "waiting":
     fn poll(entries: *mut pollfd, count: nfds_t, timeout: c_int) -> c_int = wait::poll, "waits in virtual time; files are always ready";
     fn ppoll(entries: *mut pollfd, count: nfds_t, timeout: *const timespec, mask: *const sigset_t) -> c_int = wait::ppoll, "as `poll`; there are no signals";
+    fn __poll_chk(entries: *mut pollfd, count: nfds_t, timeout: c_int, room: size_t) -> c_int = wait::poll_chk, "as `poll`";
+    fn __ppoll_chk(entries: *mut pollfd, count: nfds_t, timeout: *const timespec, mask: *const sigset_t, room: size_t) -> c_int = wait::ppoll_chk, "as `poll`";
     fn select(count: c_int, read: *mut fd_set, write: *mut fd_set, except: *mut fd_set, timeout: *mut timeval) -> c_int = wait::select, "as `poll`";
     fn epoll_create(size: c_int) -> c_int = wait::epoll_create, "a simulated set";
     fn epoll_create1(flags: c_int) -> c_int = wait::epoll_create1, "a simulated set";
@@ -232,7 +245,11 @@ symbols! {
     "processes":
     fn pthread_sigmask(how: c_int, set: *const sigset_t, old: *mut sigset_t) -> c_int = process::pthread_sigmask, "real, but the guard's signals stay open";
     fn sigprocmask(how: c_int, set: *const sigset_t, old: *mut sigset_t) -> c_int = process::sigprocmask, "as `pthread_sigmask`";
-    fn fork() -> pid_t = process::fork, "`ENOSYS`: there are no other processes";
-    fn posix_spawn(pid: *mut pid_t, path: *const c_char, actions: *const c_void, attributes: *const c_void, arguments: *const *mut c_char, environment: *const *mut c_char) -> c_int = process::posix_spawn, "`ENOSYS`";
-    fn posix_spawnp(pid: *mut pid_t, path: *const c_char, actions: *const c_void, attributes: *const c_void, arguments: *const *mut c_char, environment: *const *mut c_char) -> c_int = process::posix_spawn, "`ENOSYS`";
+    fn sigaction(signal: c_int, new: *const sigaction, old: *mut sigaction) -> c_int = process::sigaction, "real, but the guard's signals stay its own: it passes the program's faults on";
+    fn signal(signal: c_int, handler: sighandler_t) -> sighandler_t = process::signal, "as `sigaction`";
+    fn fork() -> pid_t = process::fork, "`ENOSYS`: there are no other processes; ends the run of a program that was not built for this";
+    fn system(command: *const c_char) -> c_int = process::system, "as `fork`";
+    fn popen(command: *const c_char, kind: *const c_char) -> *mut FILE = process::popen, "as `fork`";
+    fn posix_spawn(pid: *mut pid_t, path: *const c_char, actions: *const c_void, attributes: *const c_void, arguments: *const *mut c_char, environment: *const *mut c_char) -> c_int = process::posix_spawn, "as `fork`";
+    fn posix_spawnp(pid: *mut pid_t, path: *const c_char, actions: *const c_void, attributes: *const c_void, arguments: *const *mut c_char, environment: *const *mut c_char) -> c_int = process::posix_spawn, "as `fork`";
 }

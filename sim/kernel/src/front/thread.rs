@@ -3,7 +3,7 @@
 use super::abi::{self, Clock};
 use super::lock::key;
 use super::token::{self, kernel};
-use super::{guard, identity, real};
+use super::{guard, identity, inline, process, real};
 use crate::machine::{Errno, Mark, Moment, ThreadId, Woken};
 use libc::{c_int, c_long, c_void, pthread_attr_t, pthread_t, timespec};
 use std::sync::OnceLock;
@@ -157,10 +157,23 @@ pub(crate) unsafe fn syscall(
         }
         // SAFETY: the arguments are those of clock_gettime(2).
         libc::SYS_clock_gettime => unsafe { super::clock::clock_gettime(a as c_int, ptr(b)) }.into(),
-        libc::SYS_io_uring_setup | libc::SYS_membarrier => abi::answer::<i64>(Err(Errno::NOSYS)),
+        // What programs can do without, because older systems have none.
+        libc::SYS_io_uring_setup | libc::SYS_membarrier | libc::SYS_epoll_pwait2 => {
+            abi::answer::<i64>(Err(Errno::NOSYS))
+        }
         // SAFETY: our caller's arguments, unchanged.
         _ if guard::allows(number) => unsafe { real::syscall(number, a, b, c, d, e, f) },
-        _ => super::unsupported(format_args!("system call {number} through syscall()")),
+        // SAFETY: the arguments are those of a system call of this number.
+        _ => match unsafe { inline::call(number, [a, b, c, d, e, f]) } {
+            Some(answer) if answer < 0 => abi::answer::<i64>(Err(Errno(-answer as c_int))),
+            Some(answer) => answer,
+            None => {
+                if process::makes_another(number) {
+                    process::refuse_another("syscall");
+                }
+                super::unsupported(format_args!("system call {number} through syscall()"))
+            }
+        },
     }
 }
 

@@ -242,3 +242,19 @@ pub(crate) unsafe fn timerfd_gettime(fd: c_int, out: *mut itimerspec) -> c_int {
         Err(errno) => token::fail(errno),
     }
 }
+
+pub(crate) unsafe fn poll_chk(entries: *mut pollfd, count: nfds_t, timeout: c_int, _room: usize) -> c_int {
+    // SAFETY: the same contract.
+    unsafe { poll(entries, count, timeout) }
+}
+
+pub(crate) unsafe fn ppoll_chk(
+    entries: *mut pollfd,
+    count: nfds_t,
+    timeout: *const timespec,
+    mask: *const sigset_t,
+    _room: usize,
+) -> c_int {
+    // SAFETY: the same contract.
+    unsafe { ppoll(entries, count, timeout, mask) }
+}
