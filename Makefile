@@ -33,8 +33,15 @@ demo:
 bench:
 	cargo bench -p benches
 
-# Long searches: more cases of every property than CI has time for, and two hundred tests a hundred times over.
+# Long searches: how soon every planted bug is found, more cases of every property than CI has time for, three hundred
+# random sequences beside Apache Kafka, another client's own test suite, a million inputs a fuzz target, and two hundred
+# tests a hundred times over.
 nightly:
+	cargo run --release -p rehearsal -- sim --mutants sim/MUTANTS.md --seeds 500
 	PROPTEST_CASES=20000 cargo test --workspace --release
+	REHEARSAL_RANDOM_SEQUENCES=300 REHEARSAL_RANDOM_SEED=$$(date +%s) \
+		cargo test -p tests --release --test differential random -- --nocapture
+	bash .ci/franz-go
+	bash .ci/fuzz
 	cargo test -p tests --release --test parallel --no-run
 	for round in $$(seq 100); do cargo test -q -p tests --release --test parallel || exit 1; done

@@ -19,6 +19,7 @@ use tracing::Instrument;
 use crate::error::{BusError, Disposition, HandlerError};
 use crate::event::{AnyEvent, BEING_HANDLED};
 use crate::handler::{Ctx, EventSubscriber, Handler, HandlerOutcome, HandlerSet, SubscriptionId};
+use crate::mutant::{self, Mutant};
 use crate::registry::EventType;
 
 /// A handler, and the events it is for.
@@ -233,12 +234,14 @@ async fn guarded(handler: &Handler, event: AnyEvent, cx: Ctx, limit: Option<Dura
     // The call itself is inside too: a synchronous handler panics before there is a future.
     let call = BEING_HANDLED.scope(event.clone(), async move { handler.call(event, cx).await });
     let call = AssertUnwindSafe(call).catch_unwind();
-    let outcome = match limit {
+    let outcome = match limit.filter(|_| !mutant::is(Mutant::WaitsForHandlersForEver)) {
         None => Ok(call.await),
         Some(limit) => tokio::time::timeout(limit, call).await.map_err(|_| HandlerError::timed_out(limit)),
     };
     match outcome {
         Ok(Ok(handled)) => skips_are_fine(handled),
+        Ok(Err(_)) if mutant::is(Mutant::PanicsAreSuccess) => Ok(()),
+        Err(_) if mutant::is(Mutant::TimeoutsAreSuccess) => Ok(()),
         Ok(Err(panic)) => Err(HandlerError::panicked(panic_text(&*panic))),
         Err(timeout) => Err(timeout),
     }

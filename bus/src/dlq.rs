@@ -99,6 +99,49 @@ impl DlqMessage {
     }
 }
 
+/// A dead letter to be published once more, and how.
+///
+/// ```
+/// use rehearsal_bus::dlq::Replay;
+///
+/// // For the group that gave it up, unless it came back too often.
+/// let usual = Replay::of(2, 17);
+/// // With its value put right, for everybody, however often it came back.
+/// let repaired = Replay::of(2, 17).with_value(r#"{"order": 7}"#).to_every_group().forced();
+/// # let _ = (usual, repaired);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use = "nothing happens until a bus is given it"]
+pub struct Replay {
+    pub(crate) partition: i32,
+    pub(crate) offset: i64,
+    pub(crate) value: Option<Bytes>,
+    pub(crate) to_every_group: bool,
+    pub(crate) forced: bool,
+}
+
+impl Replay {
+    /// The letter at this place of the dead-letter topic, as it is, for the group that gave it up.
+    pub fn of(partition: i32, offset: i64) -> Self {
+        Self { partition, offset, value: None, to_every_group: false, forced: false }
+    }
+
+    /// With this value instead of its own. The header `dlq_edited` of the replay says so, and the ledger.
+    pub fn with_value(self, value: impl Into<Bytes>) -> Self {
+        Self { value: Some(value.into()), ..self }
+    }
+
+    /// For every group that reads the main topic: those that had handled the event get it a second time.
+    pub fn to_every_group(self) -> Self {
+        Self { to_every_group: true, ..self }
+    }
+
+    /// Also when it was replayed more than `dlq_max_replay_attempts` times before.
+    pub fn forced(self) -> Self {
+        Self { forced: true, ..self }
+    }
+}
+
 /// What came of a replay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -119,6 +162,18 @@ pub enum ReplayOutcome {
         /// How often.
         replays: u32,
     },
+}
+
+/// What came of an eviction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EvictOutcome {
+    /// It counts as resolved from now on.
+    Evicted,
+    /// It was resolved before. Nothing was done.
+    AlreadyResolved,
+    /// There is no such dead letter. Nothing was done.
+    NotFound,
 }
 
 impl ReplayOutcome {

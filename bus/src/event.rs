@@ -154,6 +154,9 @@ const METADATA_KEYS: [&str; 11] = [
     "actor_id",
 ];
 
+/// What a trace travels in (W3C Trace Context and Baggage). The first names the trace; the others belong to it.
+const TRACE_HEADERS: [&str; 3] = ["traceparent", "tracestate", "baggage"];
+
 impl EventMetadata {
     fn of<E: DomainEvent>(payload: &E) -> Self {
         let event_id = Uuid::now_v7();
@@ -173,12 +176,17 @@ impl EventMetadata {
         }
     }
 
-    /// Makes this a consequence of `cause`: same correlation, tenant and actor, caused by it.
+    /// Makes this a consequence of `cause`: same correlation, tenant, actor and trace, caused by it. A trace header
+    /// that is there already is kept: who has a span of its own knows better.
     pub fn caused_by(&mut self, cause: &EventMetadata) {
         self.correlation_id = cause.correlation_id;
         self.causation_id = Some(cause.event_id);
         self.tenant_id = cause.tenant_id.clone().or(self.tenant_id.take());
         self.actor_id = cause.actor_id.clone().or(self.actor_id.take());
+        if !self.headers.contains_key(TRACE_HEADERS[0]) {
+            let told = TRACE_HEADERS.iter().filter_map(|name| cause.headers.get_key_value(*name));
+            self.headers.extend(told.map(|(name, value)| (name.clone(), value.clone())));
+        }
     }
 
     /// The metadata as text headers, custom headers last. [`WireMetadata::from_headers`] reads them back.

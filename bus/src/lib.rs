@@ -117,9 +117,12 @@ pub mod hooks;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 mod memory;
+#[doc(hidden)]
+pub mod mutant;
 mod registry;
 mod retry;
 mod stats;
+pub mod telemetry;
 #[cfg(feature = "kafka")]
 pub mod testing;
 

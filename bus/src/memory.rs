@@ -163,7 +163,7 @@ impl Inner {
             self.counters.published(1);
             self.hooks.tell(|| Step::Started { event_id, at: None, attempt: 1 });
             let outcome = self.dispatcher.dispatch(&event, &cx, None).instrument(self.span(&event)).await;
-            self.counters.dispatched(&outcome);
+            self.counters.dispatched(&event, &outcome);
             for HandlerResult { name, outcome, .. } in outcome.results() {
                 self.hooks.tell(|| Step::Finished { event_id, at: None, handler: name, outcome });
             }

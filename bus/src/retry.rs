@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use crate::mutant::{self, Mutant};
 use rand::Rng;
 
 /// When to try a failed handler again, and when to give up.
@@ -72,9 +73,12 @@ impl RetryPolicy {
     /// The wait before retry number `attempt`, counted from 0:
     /// `min(base · 2^attempt, max) · (1 ± jitter)`.
     pub fn delay(&self, attempt: u32, rng: &mut impl Rng) -> Duration {
+        let attempt = if mutant::is(Mutant::BackoffDoesNotGrow) { 0 } else { attempt };
         let factor = 1_u32.checked_shl(attempt).unwrap_or(u32::MAX);
         let steady = self.base.saturating_mul(factor).min(self.max);
+        let steady = if mutant::is(Mutant::BackoffInTheWrongUnit) { steady / 1_000 } else { steady };
         let jitter = if self.jitter.is_finite() { self.jitter.clamp(0.0, 1.0) } else { 0.0 };
+        let jitter = if mutant::is(Mutant::JitterOutOfRange) { jitter * 3.0 } else { jitter };
         let stretched = steady.as_secs_f64() * (1.0 + rng.random_range(-jitter..=jitter));
         Duration::try_from_secs_f64(stretched).unwrap_or(steady)
     }

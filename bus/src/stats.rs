@@ -7,7 +7,8 @@ use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use crate::dispatch::DispatchOutcome;
-use crate::event::offset_text;
+use crate::event::{AnyEvent, offset_text};
+use crate::telemetry::{Note, Telemetry};
 
 /// A snapshot. Counters a backend has no use for stay 0, times that did not come stay `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -70,6 +71,8 @@ fn iso<S: Serializer>(time: &Option<Timestamp>, to: S) -> Result<S::Ok, S::Error
 /// What a bus counts with. Every method may be called from any thread.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
+    /// Where the same is recorded for others to collect.
+    pub(crate) telemetry: Telemetry,
     pub(crate) events_published: AtomicU64,
     pub(crate) events_consumed: AtomicU64,
     pub(crate) events_skipped: AtomicU64,
@@ -90,12 +93,17 @@ pub(crate) struct Counters {
 
 #[cfg_attr(not(feature = "kafka"), expect(dead_code, reason = "only a log is consumed, connected to"))]
 impl Counters {
+    pub(crate) fn recorded_in(telemetry: Telemetry) -> Self {
+        Self { telemetry, ..Self::default() }
+    }
+
     pub(crate) fn published(&self, events: usize) {
         self.events_published.fetch_add(events as u64, Relaxed);
         self.last_publish_at.set_now();
     }
 
     pub(crate) fn publish_failed(&self, events: usize) {
+        self.telemetry.note(|| Note::NotPublished { events });
         self.publish_errors.fetch_add(events as u64, Relaxed);
         self.last_error_at.set_now();
     }
@@ -105,7 +113,11 @@ impl Counters {
         self.last_consume_at.set_now();
     }
 
-    pub(crate) fn dispatched(&self, outcome: &DispatchOutcome) {
+    pub(crate) fn dispatched(&self, event: &AnyEvent, outcome: &DispatchOutcome) {
+        for result in outcome.results() {
+            let (handler, error, took) = (&result.name, result.outcome.as_ref().err(), result.took);
+            self.telemetry.note(|| Note::Handled { event_type: event.metadata().event_type, handler, error, took });
+        }
         let failed = outcome.failed();
         self.handlers_invoked.fetch_add(outcome.invoked() as u64, Relaxed);
         self.handler_errors.fetch_add(failed as u64, Relaxed);
@@ -120,6 +132,22 @@ impl Counters {
 
     pub(crate) fn connected(&self) {
         self.connected_at.set_now();
+        self.telemetry.note(|| Note::Connected(true));
+    }
+
+    pub(crate) fn connection_failed(&self) {
+        self.failed();
+        self.telemetry.note(|| Note::ConnectionError);
+    }
+
+    pub(crate) fn reconnected(&self) {
+        self.reconnections.fetch_add(1, Relaxed);
+        self.telemetry.note(|| Note::Reconnected);
+    }
+
+    pub(crate) fn rebalanced(&self) {
+        self.rebalance_count.fetch_add(1, Relaxed);
+        self.telemetry.note(|| Note::Rebalanced);
     }
 
     pub(crate) fn snapshot(&self) -> Stats {

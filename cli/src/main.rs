@@ -1,9 +1,11 @@
-//! `rehearsal`: the demo, the stand-in broker as a server, and the simulator, for the bus and for any program.
+//! `rehearsal`: the demo, the stand-in broker as a server, the simulator for the bus and for any program, and the
+//! dead-letter tools.
 //!
 //! Exit codes: 0 it did what was asked, 1 it could not and says why, or a promise was broken, 2 the command line makes no sense.
 //! `rehearsal run` exits as the program does that it runs.
 
 mod demo;
+mod dlq;
 mod run;
 mod serve;
 mod sim;
@@ -33,6 +35,8 @@ enum Verb {
     Sim(sim::Args),
     /// Run a program as it is, in any language, in virtual time, with the brokers it talks to and the faults of a plan
     Run(run::Args),
+    /// Look at the dead letters of a bus on any Kafka; replay or evict them
+    Dlq(dlq::Args),
     /// A worker of the finale, started by it
     #[command(hide = true)]
     Worker(demo::worker::Args),
@@ -51,6 +55,7 @@ fn main() -> ExitCode {
         Verb::Serve(args) => serve::run(args).map(|()| ExitCode::SUCCESS),
         Verb::Sim(args) => sim::run(args).map(|()| ExitCode::SUCCESS),
         Verb::Run(args) => run::run(args),
+        Verb::Dlq(args) => dlq::run(args).map(|()| ExitCode::SUCCESS),
         Verb::Worker(args) => demo::worker::run(args).map(|()| ExitCode::SUCCESS),
     };
     match outcome {

@@ -74,6 +74,8 @@ struct InHand {
 pub(crate) struct Caller {
     /// The broker that was asked.
     pub(crate) node: NodeId,
+    /// The connection it was asked over.
+    pub(crate) conn: ConnId,
     /// The client's id, as it says.
     pub(crate) client_id: Str,
     /// The client's address in Kafka's form, e.g. `/127.0.0.1`.
@@ -191,6 +193,7 @@ impl Cluster {
         let deadlines = [
             self.parked.next_deadline(),
             self.state.groups.next_deadline(),
+            self.state.shares.next_deadline(),
             self.state.next_transaction_deadline(),
             self.state.next_producer_cleanup(),
             self.state.next_replication(),
@@ -357,6 +360,7 @@ impl Cluster {
         let (conn, ticket) = (request.conn, request.ticket());
         let caller = Caller {
             node: request.node,
+            conn,
             client_id: request.client_id.clone(),
             client_host: request.client_host.clone(),
             version: request.version,
@@ -461,6 +465,7 @@ impl Cluster {
             self.resume(now, ticket, true, outputs);
         }
         self.state.groups.expire(now);
+        self.state.expire_shares(now);
         self.state.expire_transactions(now, &self.paused);
         self.state.expire_producers(now);
     }
@@ -565,6 +570,7 @@ impl Cluster {
         }
         self.kept_back.forget_answers(conn);
         self.connections.remove(&conn);
+        self.state.share_connection_closed(conn);
     }
 
     /// Lets followers copy what is due by now, and answers who waited for it.
@@ -595,6 +601,7 @@ impl Cluster {
         let Some(parked) = self.parked.get_mut(ticket) else { return };
         let response = match &mut parked.waiting {
             Waiting::Fetch(fetch) => handlers::resume_fetch(&mut self.state, now, fetch, time_is_up),
+            Waiting::ShareFetch(fetch) => handlers::resume_share_fetch(&mut self.state, now, fetch, time_is_up),
             Waiting::Produce(produce) => handlers::resume_produce(&self.state, produce, time_is_up),
             Waiting::Group(_) => None,
         };
@@ -612,7 +619,9 @@ impl Cluster {
         };
         let response: Response = match parked.waiting {
             Waiting::Group(responder) => responder.respond(answer),
-            Waiting::Fetch(_) | Waiting::Produce(_) => unreachable!("groups never hear of records"),
+            Waiting::Fetch(_) | Waiting::Produce(_) | Waiting::ShareFetch(_) => {
+                unreachable!("groups never hear of records")
+            }
         };
         self.reply(now, parked.conn, ticket, Some(Box::new(response)), outputs);
     }

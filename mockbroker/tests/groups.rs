@@ -333,7 +333,7 @@ fn a_group_that_does_not_exist_is_dead_and_later_an_error() {
     assert_eq!((old.error_code, &*old.group_state, old.members.len()), (0, "Dead", 0));
     let new = kafka.describe(client, 6);
     assert_eq!(ErrorCode::from_code(new.error_code), Some(ErrorCode::GroupIdNotFound));
-    assert_eq!((&*new.group_state, new.error_message.as_deref()), ("Dead", Some("Group billing not found.")));
+    assert_eq!((&*new.group_state, new.error_message.as_deref()), ("Dead", Some("there is no group billing")));
     assert_eq!(new.authorized_operations, i32::MIN);
 }
 

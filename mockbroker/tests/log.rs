@@ -60,6 +60,38 @@ fn a_gap_in_the_sequence_is_refused_and_an_old_epoch_fenced() {
 }
 
 #[test]
+fn an_unknown_partition_is_refused_whatever_its_records_are() {
+    let mut kafka = Kafka::new();
+    let half = batch(["a"]).build().expect("a batch").slice(..50);
+    let refused = kafka.produce_row_to(9, half.clone(), -1).expect("an answer");
+    assert_eq!(code(refused.error_code), ErrorCode::UnknownTopicOrPartition);
+    assert_eq!(kafka.produce_bytes(half), Err(ErrorCode::InvalidRecord));
+}
+
+#[test]
+fn a_producer_without_an_epoch_may_write_any_sequence_but_not_be_recompressed() {
+    let mut kafka = Kafka::new();
+    assert_eq!(kafka.produce(batch(["a"]).producer(7, -1, 3)), Ok(0));
+    assert_eq!(kafka.produce(batch(["b"]).producer(7, -1, 9)), Ok(1));
+    assert_eq!(kafka.produce(batch(["c"]).producer(7, 0, 5)), Ok(2), "its first epoch starts where it likes");
+    assert_eq!(kafka.produce(batch(["d"]).producer(7, 0, 7)), Err(ErrorCode::OutOfOrderSequenceNumber));
+
+    let mut kafka = Kafka::with(&[("compression.type", "gzip")]);
+    assert_eq!(kafka.produce(batch(["a"]).producer(7, -1, 0)), Err(ErrorCode::UnknownServerError));
+    assert_eq!(kafka.produce(batch(["a"]).producer(7, 0, 0)), Ok(0));
+}
+
+#[test]
+fn transactional_records_without_a_transactional_id_are_refused_wherever_they_go() {
+    let mut kafka = Kafka::new();
+    let bytes = batch(["a"]).producer(7, 0, 0).transactional().build().expect("a batch");
+    for partition in [0, 9] {
+        let refused = kafka.produce_row_to(partition, bytes.clone(), -1).expect("an answer");
+        assert_eq!(code(refused.error_code), ErrorCode::TransactionalIdAuthorizationFailed);
+    }
+}
+
+#[test]
 fn corrupt_oversized_and_misdated_batches_are_refused() {
     let mut kafka = Kafka::with(&[("max.message.bytes", "200")]);
     let mut corrupt = batch(["a"]).build().expect("a batch").to_vec();
@@ -347,7 +379,11 @@ impl Kafka {
     }
 
     fn produce_row(&mut self, bytes: Bytes, acks: i16) -> Option<PartitionProduceResponse> {
-        let partition = PartitionProduceData { index: 0, records: Some(Records::from(bytes)) };
+        self.produce_row_to(0, bytes, acks)
+    }
+
+    fn produce_row_to(&mut self, index: i32, bytes: Bytes, acks: i16) -> Option<PartitionProduceResponse> {
+        let partition = PartitionProduceData { index, records: Some(Records::from(bytes)) };
         let topic = TopicProduceData { name: Str::from(TOPIC), partition_data: vec![partition], ..Default::default() };
         let request = ProduceRequest { acks, timeout_ms: 1_000, topic_data: vec![topic], ..Default::default() };
         match self.ask(self.client, 12, request)? {

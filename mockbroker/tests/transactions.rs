@@ -86,6 +86,7 @@ fn aborted_records_are_fetched_with_the_means_to_skip_them() {
         assert_eq!(kafka.values(Reads::Everything), ["lost", "kept"]);
         assert_eq!(kafka.fetch(Reads::Committed, 2).aborted_transactions, Some(vec![]), "it is behind the reader");
         assert_eq!(kafka.fetch(Reads::Everything, 0).aborted_transactions, None);
+        assert_eq!(kafka.fetch(Reads::Committed, 1_000).aborted_transactions, None, "an offset that is not there");
     }
 }
 

@@ -221,7 +221,7 @@ fn shorten(entry: &mut Entry) {
                 *times = times.div_ceil(2);
             }
             Behaviour::Slow { by } if *by > SHORTEST => *by = half(*by),
-            Behaviour::Slow { .. } | Behaviour::FailAlways {} => {}
+            Behaviour::Slow { .. } | Behaviour::FailAlways {} | Behaviour::Unreadable {} => {}
         }
     } else if let Some(lasts) = entry.lasting_mut().filter(|lasts| **lasts > SHORTEST) {
         *lasts = half(*lasts);

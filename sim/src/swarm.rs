@@ -138,7 +138,7 @@ impl Drawing<'_> {
         let replicas = self.plan.brokers.min(3);
         let min_isr = (replicas > 2).then_some(2);
         let partitions = self.settings.partitions.max(1);
-        let topic = Setup::Topic { name: TOPIC.into(), partitions, replicas, min_isr };
+        let topic = Setup::Topic { name: TOPIC.into(), partitions, replicas, min_isr, unclean: None };
         self.line("t-orders", Entry::Setup(topic));
         for group in 0..self.settings.groups.max(1) {
             let group = Setup::Group {
@@ -151,6 +151,8 @@ impl Drawing<'_> {
                 max: Duration::from_secs(60),
                 jitter: Share { thousandths: 100 },
                 session: Duration::from_secs(45),
+                poll: None,
+                handler: None,
             };
             self.line(format!("g-{}", group.name()), Entry::Setup(group));
         }
@@ -219,6 +221,11 @@ impl Drawing<'_> {
             let label = format!("f{number}");
             if let Some(behaviour) = behaviour(*family, &mut chance) {
                 if let Some(records) = self.some_records(&mut chance) {
+                    let unreadable = self.chance(&format!("unreadable/{number}")).odds(1, 3);
+                    let behaviour = match behaviour {
+                        Behaviour::FailAlways {} if unreadable => Behaviour::Unreadable {},
+                        other => other,
+                    };
                     self.line(label, Entry::Behaviour { records, group: None, behaviour });
                 }
                 continue;

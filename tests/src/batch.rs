@@ -1,6 +1,8 @@
 //! Record batches of format 2, written and read by hand, so that every field can be made wrong.
 
+use anyhow::Result;
 use bytes::{BufMut, Bytes, BytesMut};
+use kafka_protocol::compression::{Compressor, Decompressor, Gzip, Lz4, Snappy, Zstd};
 use serde_json::{Value, json};
 
 /// Bytes of a batch up to and with its length field.
@@ -9,6 +11,8 @@ const PREFIX_BYTES: usize = 12;
 const HEADER_BYTES: usize = 61;
 /// What the checksum covers starts here: the attributes.
 const CHECKED_FROM: usize = 21;
+/// Of the attributes: how the records are compressed.
+const CODEC_BITS: i16 = 0b111;
 
 /// One record: key, value and headers in their order, repeated keys included.
 #[derive(Debug, Clone, Default)]
@@ -42,6 +46,8 @@ pub struct Batch {
     pub producer_epoch: i16,
     /// -1 for a producer without idempotence.
     pub base_sequence: i32,
+    /// Whether the records are compressed as the attributes say; otherwise they lie there plain, whatever is said.
+    pub compressed: bool,
     /// The records.
     pub records: Vec<Record>,
     /// Written instead of the true number.
@@ -67,6 +73,7 @@ impl Batch {
             producer_id: -1,
             producer_epoch: -1,
             base_sequence: -1,
+            compressed: false,
             records: values.iter().map(record).collect(),
             claimed_count: None,
             claimed_last_offset_delta: None,
@@ -80,6 +87,14 @@ impl Batch {
         self.producer_id = producer_id;
         self.producer_epoch = producer_epoch;
         self.base_sequence = base_sequence;
+        self
+    }
+
+    /// Compressed: 1 is gzip, 2 snappy, 3 LZ4, 4 Zstandard; 0 is none.
+    #[must_use]
+    pub fn compressed_with(mut self, codec: i16) -> Self {
+        self.attributes = self.attributes & !CODEC_BITS | codec;
+        self.compressed = codec != 0;
         self
     }
 
@@ -107,6 +122,9 @@ impl Batch {
             let body = encode_record(record, offset_delta);
             put_varint(&mut records, length(body.len()));
             records.put(body);
+        }
+        if self.compressed {
+            records = compress(self.attributes & CODEC_BITS, &records).expect("records can be compressed");
         }
         let count = i32::try_from(self.records.len()).unwrap_or(i32::MAX);
         let latest = self.records.iter().map(|record| record.timestamp_delta).max().unwrap_or(0);
@@ -145,6 +163,34 @@ pub fn with_claimed_length(batch: &Bytes, length: i32) -> Bytes {
     let mut bytes = batch.to_vec();
     bytes[8..PREFIX_BYTES].copy_from_slice(&length.to_be_bytes());
     bytes.into()
+}
+
+fn compress(codec: i16, records: &[u8]) -> Result<BytesMut> {
+    let mut compressed = BytesMut::new();
+    let write = |buffer: &mut BytesMut| {
+        buffer.put(records);
+        Ok(())
+    };
+    match codec {
+        1 => Gzip::compress(&mut compressed, write)?,
+        2 => Snappy::compress(&mut compressed, write)?,
+        3 => Lz4::compress(&mut compressed, write)?,
+        4 => Zstd::compress(&mut compressed, write)?,
+        _ => anyhow::bail!("{codec} is no codec"),
+    }
+    Ok(compressed)
+}
+
+fn decompress(codec: i16, records: &[u8]) -> Result<Bytes> {
+    let mut records = Bytes::copy_from_slice(records);
+    let read = |buffer: &mut Bytes| Ok(buffer.clone());
+    match codec {
+        1 => Gzip::decompress(&mut records, read),
+        2 => Snappy::decompress(&mut records, read),
+        3 => Lz4::decompress(&mut records, read),
+        4 => Zstd::decompress(&mut records, read),
+        _ => anyhow::bail!("{codec} is no codec"),
+    }
 }
 
 fn stamp_checksum(batch: &mut [u8]) {
@@ -192,7 +238,8 @@ fn put_varint(buffer: &mut BytesMut, value: i64) {
     buffer.put_u8(u8::try_from(rest).unwrap_or(0));
 }
 
-/// The batches in `bytes` as trees, header field by header field, the records as they lie; a cut-off rest by its size.
+/// The batches in `bytes` as trees, header field by header field, the records as they lie or, where they were compressed,
+/// as they were before: two libraries may compress the same to different bytes. A cut-off rest by its size.
 #[must_use]
 pub fn describe(mut bytes: &[u8]) -> Value {
     let mut batches = Vec::new();
@@ -218,9 +265,11 @@ fn describe_one(batch: &[u8]) -> Value {
     let i32_at = |at: usize| i32::from_be_bytes(*batch[at..].first_chunk().expect("the header is whole"));
     let i64_at = |at: usize| i64::from_be_bytes(*batch[at..].first_chunk().expect("the header is whole"));
     let checksum = crc32c::crc32c(&batch[CHECKED_FROM..]);
+    let lying = &batch[HEADER_BYTES..];
+    let unpacked = decompress(i16_at(21) & CODEC_BITS, lying);
     json!({
         "base_offset": i64_at(0),
-        "bytes": batch.len(),
+        "bytes": if unpacked.is_ok() { Value::Null } else { batch.len().into() },
         "partition_leader_epoch": i32_at(12),
         "magic": batch[16],
         "checksum_holds": checksum.to_be_bytes() == batch[17..CHECKED_FROM],
@@ -232,6 +281,6 @@ fn describe_one(batch: &[u8]) -> Value {
         "producer_epoch": i16_at(51),
         "base_sequence": i32_at(53),
         "count": i32_at(57),
-        "records": batch[HEADER_BYTES..].escape_ascii().to_string(),
+        "records": unpacked.as_deref().unwrap_or(lying).escape_ascii().to_string(),
     })
 }

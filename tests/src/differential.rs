@@ -62,21 +62,53 @@ pub struct Difference {
 /// # Panics
 /// On such a difference, or when a broker cannot be reached.
 pub fn check(name: &'static str, script: Script, known: &Known) {
-    let Some(kafka) = ApacheKafka::shared(&format!("differential::{name}")) else { return };
+    let Some(found) = compare_brokers(name, "", &script) else { return };
+    let (unexpected, outlived) = known.judge(name, &found);
+    let mut report = describe_all(name, &unexpected);
+    for entry in outlived {
+        let _ = writeln!(report, "\n{name} / {} / {}: listed as known, but does not occur", entry.step, entry.path);
+    }
+    keep_report(name, &report);
+    assert!(report.is_empty(), "our broker's answers differ from Apache Kafka's:\n{report}");
+}
+
+/// Plays `script` against both brokers at once and gives every difference, known or not; `None`, said aloud, where
+/// Apache Kafka cannot run here.
+///
+/// `take` becomes part of every name the script invents, so that it can be played again on the same Kafka.
+///
+/// # Panics
+/// When a broker cannot be reached.
+pub fn compare_brokers(
+    name: &'static str,
+    take: &str,
+    script: &(dyn Fn(&mut Stage) + Sync),
+) -> Option<Vec<Difference>> {
+    let kafka = ApacheKafka::shared(&format!("differential::{name}"))?;
     let ours = Target::ours(1).expect("a broker to test");
+    let mark = format!("{}{take}", *RUN);
+    let play = |bootstrap: &str| {
+        let mut stage = Stage::new(name, &mark, bootstrap);
+        script(&mut stage);
+        stage.steps
+    };
     let (ours, kafka) = std::thread::scope(|scope| {
-        let ours = scope.spawn(|| play(name, script, ours.first_node()));
-        let kafka = scope.spawn(|| play(name, script, kafka.bootstrap()));
+        let ours = scope.spawn(|| play(ours.first_node()));
+        let kafka = scope.spawn(|| play(kafka.bootstrap()));
         (
             ours.join().expect("the script plays against our broker"),
             kafka.join().expect("the script plays against Kafka"),
         )
     });
-    let found = differences(&ours, &kafka);
-    let (unexpected, outlived) = known.judge(name, &found);
+    Some(differences(&ours, &kafka))
+}
+
+/// Differences as a person reads them: the step, its request, and what either broker said where.
+#[must_use]
+pub fn describe_all(name: &str, differences: &[&Difference]) -> String {
     let mut report = String::new();
     let mut request = "";
-    for difference in unexpected {
+    for difference in differences {
         if difference.request != request {
             request = &difference.request;
             let _ = write!(report, "\n{name} / {}\n  {}\n", difference.step, difference.request);
@@ -87,15 +119,14 @@ pub fn check(name: &'static str, script: Script, known: &Known) {
             difference.path, difference.ours, difference.kafka
         );
     }
-    for entry in outlived {
-        let _ = writeln!(report, "\n{name} / {} / {}: listed as known, but does not occur", entry.step, entry.path);
-    }
-    keep_report(name, &report);
-    assert!(report.is_empty(), "our broker's answers differ from Apache Kafka's:\n{report}");
+    report
 }
 
 /// Puts what was found into the folder `REHEARSAL_REPORTS` names, a file a script.
-fn keep_report(name: &str, report: &str) {
+///
+/// # Panics
+/// When the file cannot be written.
+pub fn keep_report(name: &str, report: &str) {
     if let Some(folder) = std::env::var_os("REHEARSAL_REPORTS") {
         let file = Path::new(&folder).join(format!("{name}.txt"));
         std::fs::write(&file, report).unwrap_or_else(|error| panic!("writing {}: {error}", file.display()));
@@ -109,12 +140,6 @@ fn keep_report(name: &str, report: &str) {
 #[must_use]
 pub fn known() -> Known {
     Known::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("known.toml")).expect("known.toml can be read")
-}
-
-fn play(name: &'static str, script: Script, bootstrap: &str) -> Vec<Step> {
-    let mut stage = Stage::new(name, bootstrap);
-    script(&mut stage);
-    stage.steps
 }
 
 // ---- the stage -------------------------------------------------------------------------------------------------------
@@ -147,6 +172,8 @@ pub struct Awaited<R: Ask> {
 pub struct Stage {
     bootstrap: String,
     script: &'static str,
+    /// Part of every name the script invents; never seen in a transcript.
+    mark: String,
     links: Vec<(String, Option<Connection>)>,
     names: Names,
     steps: Vec<Step>,
@@ -164,12 +191,13 @@ const SILENCES_MAX: usize = 2;
 const SETTLED_WITHIN: Duration = Duration::from_secs(10);
 
 impl Stage {
-    fn new(script: &'static str, bootstrap: &str) -> Self {
+    fn new(script: &'static str, mark: &str, bootstrap: &str) -> Self {
         let mut stage = Self {
             bootstrap: bootstrap.to_owned(),
             script,
+            mark: mark.to_owned(),
             links: vec![("script".to_owned(), None)],
-            names: Names::default(),
+            names: Names { mark: mark.to_owned(), ..Names::default() },
             steps: Vec::new(),
             silences: 0,
             only_mine: false,
@@ -187,7 +215,7 @@ impl Stage {
     /// A name of this script's own, on a broker other scripts use too.
     #[must_use]
     pub fn name(&self, base: &str) -> StrBytes {
-        StrBytes::from_string(format!("{}-{base}{}", self.script, *RUN))
+        StrBytes::from_string(format!("{}-{base}{}", self.script, self.mark))
     }
 
     /// A topic's name of this script's own.
@@ -223,7 +251,7 @@ impl Stage {
 
     /// Sends a request whose answer is collected later.
     pub fn send<R: Ask>(&mut self, link: Link, version: i16, request: &R) -> Awaited<R> {
-        let shown = describe_request(version, request);
+        let shown = describe_request(version, request).replace(&self.mark, "");
         let pending = self.connection(link).and_then(|connection| connection.send(version, request));
         match pending {
             Ok(pending) => Awaited { link, request: shown, pending: Some(pending) },
@@ -247,11 +275,16 @@ impl Stage {
             }
         };
         if self.only_mine {
-            keep_rows_of(&format!("{}-", self.script), &mut tree);
+            keep_rows_of(&format!("{}-", self.script), &self.mark, &mut tree);
         }
         let answer_tree = self.names.normalised(R::KEY, tree);
         self.steps.push(Step { label: label.to_owned(), request, answer: answer_tree });
         answer
+    }
+
+    /// Whether something to read arrives on `link` within this time; a closed connection counts.
+    pub fn answers_within(&mut self, link: Link, wait: Duration) -> bool {
+        self.connection(link).is_ok_and(|connection| connection.answers_within(wait))
     }
 
     /// Sends a request that has no answer.
@@ -414,18 +447,18 @@ fn latest_offsets(topic: &TopicName, partitions: i32) -> ListOffsetsRequest {
 
 fn describe_request<R: Ask>(version: i16, request: &R) -> String {
     let api = ApiKey::try_from(R::KEY).map_or_else(|()| format!("api {}", R::KEY), |api| format!("{api:?}"));
-    let text = format!("{request:?}").replace(", unknown_tagged_fields: {}", "").replace(&*RUN, "");
+    let text = format!("{request:?}").replace(", unknown_tagged_fields: {}", "");
     format!("{api} v{version} {text}")
 }
 
-/// Keeps, in every array at the top of an answer, the rows whose name belongs to the script.
-fn keep_rows_of(prefix: &str, answer: &mut Value) {
+/// Keeps, in every array at the top of an answer, the rows whose name starts and ends as the script's own do.
+fn keep_rows_of(prefix: &str, mark: &str, answer: &mut Value) {
     let Value::Object(fields) = answer else { return };
     for value in fields.values_mut() {
         if let Value::Array(rows) = value {
             rows.retain(|row| {
                 let name = ["name", "group_id", "topic"].iter().find_map(|key| row.get(key)?.as_str());
-                name.is_none_or(|name| name.starts_with(prefix) && name.ends_with(&*RUN))
+                name.is_none_or(|name| name.starts_with(prefix) && name.ends_with(mark))
             });
         }
     }
@@ -477,6 +510,8 @@ fn now_ms() -> i64 {
 /// The symbols given so far on one broker.
 #[derive(Debug, Default)]
 struct Names {
+    /// The run's mark, which is left out of every text.
+    mark: String,
     given: HashMap<(&'static str, String), String>,
     counts: BTreeMap<&'static str, usize>,
 }
@@ -529,7 +564,7 @@ impl Names {
             },
             _ => String::new(),
         };
-        ROW_NAMES.iter().chain(&["member_id", "client_id"]).map(part).collect()
+        ROW_NAMES.iter().chain(&["member_id", "client_id", "metadata"]).map(part).collect()
     }
 
     fn replace(&mut self, field: &str, tree: &mut Value) {
@@ -596,7 +631,8 @@ impl Names {
 
     /// Free text with the run's mark and every id seen so far put into words.
     fn readable(&self, text: &str) -> String {
-        let mut readable = without_times(&text.replace(&*RUN, ""));
+        let mut readable =
+            without_times(&if self.mark.is_empty() { text.to_owned() } else { text.replace(&self.mark, "") });
         for ((kind, id), symbol) in &self.given {
             if matches!(*kind, "member" | "topic") {
                 readable = readable.replace(id.as_str(), symbol);

@@ -137,6 +137,14 @@ impl Connection {
         Ok(body.into())
     }
 
+    /// Whether something to read, or the end, arrives within this time; nothing is taken off.
+    #[must_use]
+    pub fn answers_within(&self, wait: Duration) -> bool {
+        let restored = || self.stream.set_read_timeout(Some(PATIENCE));
+        let arrived = self.stream.set_read_timeout(Some(wait)).and_then(|()| self.stream.peek(&mut [0]));
+        restored().is_ok() && arrived.is_ok()
+    }
+
     /// Says that nothing more will be sent; answers can still be received.
     pub fn finish_sending(&mut self) {
         // A socket the broker closed first has nothing left to shut.

@@ -4,6 +4,7 @@
 //! them. Letters that fail again after a replay have their old `dlq_*` headers replaced, not piled up.
 
 use super::{Offset, Time};
+use crate::mutant::{self, Mutant};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -111,6 +112,7 @@ const TEXT_CHARS_MAX: usize = 1_000;
 pub fn headers(original: &[Header], origin: Origin<'_>, obituary: &Obituary, now: Time) -> Vec<Header> {
     let replays = original.iter().rfind(|header| header.name == "dlq_replay_count").cloned();
     let mut headers: Vec<Header> = original.iter().filter(|header| !header.name.starts_with(PREFIX)).cloned().collect();
+    headers.retain(|_| !mutant::is(Mutant::LettersLoseTheirHeaders));
     let mut add = |name: &str, text: &str| headers.push(Header::text(name, capped(text)));
     add("dlq_reason", obituary.cause.reason());
     add("dlq_disposition", obituary.cause.name());

@@ -5,6 +5,7 @@
 //! run of finished offsets is `gap+length` counted from the end of the run before, the first from the position.
 
 use super::Offset;
+use crate::mutant::{self, Mutant};
 use std::fmt::Write;
 
 /// Finished offsets, from the first to the last of a run, both included.
@@ -38,6 +39,7 @@ pub fn from_text(position: Offset, text: &str) -> Vec<Run> {
     let runs = text.split_ascii_whitespace().map(|run| {
         let (gap, length) = run.split_once('+')?;
         let (gap, length): (u32, u32) = (gap.parse().ok()?, length.parse().ok()?);
+        let gap = if mutant::is(Mutant::SkipsWhatWasNotFinished) { 0 } else { gap };
         let first = end.checked_add(gap.into())?;
         end = first.checked_add(length.into())?;
         (length > 0).then_some((first, end - 1))

@@ -6,6 +6,7 @@
 use super::retry::Course;
 use super::{Offset, Time};
 use crate::config::Limits;
+use crate::mutant::{self, Mutant};
 use crate::retry::RetryScope;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -168,6 +169,9 @@ impl<P> Lanes<P> {
     /// Puts the record in work aside until `until`; its lane waits with it.
     pub(super) fn park(&mut self, offset: Offset, until: Time) -> Option<LaneId> {
         let id = self.leave_work(offset, Gait::Parked(until))?;
+        if mutant::is(Mutant::RetriesBehindTheLane) {
+            self.lane(id)?.jobs.rotate_left(1);
+        }
         self.parked.insert(offset);
         Some(id)
     }

@@ -6,6 +6,7 @@
 
 use super::Offset;
 use super::finished::Run;
+use crate::mutant::{self, Mutant};
 use std::collections::VecDeque;
 
 #[derive(Debug, Default)]
@@ -74,7 +75,17 @@ impl Ledger {
 
     /// The position up to which everything delivered is resolved.
     pub(super) fn watermark(&self) -> Option<Offset> {
-        self.lowest_unresolved().or_else(|| self.last.map(|last| last.saturating_add(1)))
+        let last = self.last.map(|last| last + i64::from(mutant::is(Mutant::CommitsPastTheEnd)));
+        if mutant::is(Mutant::CommitsBeforeHandling) {
+            return last.map(|last| last + 1);
+        } else if mutant::is(Mutant::CommitsOverGaps)
+            && let Some((finished, _)) = self.delivered.iter().rev().find(|(_, resolved)| *resolved)
+        {
+            return Some(finished + 1);
+        } else if mutant::is(Mutant::CommitsTheLastHandled) {
+            return self.lowest_unresolved().or(last);
+        }
+        self.lowest_unresolved().or_else(|| last.map(|last| last.saturating_add(1)))
     }
 
     /// Takes note of what an earlier owner had finished.
@@ -127,6 +138,9 @@ impl Ledger {
     /// The position to leave behind, unless a commit is known to have left it already.
     pub(super) fn last_word(&self) -> Option<Offset> {
         let behind = self.acked.max(self.first);
+        if mutant::is(Mutant::RewindsOnRevoke) {
+            return self.first;
+        }
         self.watermark().filter(|mark| Some(*mark) > behind)
     }
 
@@ -142,6 +156,9 @@ impl Ledger {
 
     /// A commit failed: what was sent counts for nothing beyond what was confirmed.
     pub(super) fn refused(&mut self) {
+        if mutant::is(Mutant::NeverRepeatsFailedCommits) {
+            return;
+        }
         self.sent = self.acked;
         self.told = self.known;
     }

@@ -43,6 +43,7 @@ pub use io::{
 pub use retry::{HandlerFailure, Outcome};
 
 use crate::config::Limits;
+use crate::mutant::{self, Mutant};
 use crate::retry::RetryPolicy;
 use drain::{Drain, Worth};
 use finished::Run;
@@ -254,8 +255,9 @@ impl<P: Clone> Engine<P> {
 
     /// When the engine wants to be called at the latest, if nothing happens before.
     pub fn next_wake(&self) -> Option<Time> {
-        let parked = self.parked.first().map(|(due, ..)| *due);
+        let parked = self.parked.first().map(|(due, ..)| *due).filter(|_| !mutant::is(Mutant::ForgetsTheRetryTimer));
         let commit = self.commits.due.filter(|_| self.commits.under_way.is_none());
+        let commit = commit.filter(|_| !mutant::is(Mutant::ForgetsTheCommitTimer));
         let drain = self.drains.iter().map(|drain| drain.deadline).min();
         [parked, commit, drain, self.flood.until()].into_iter().flatten().min()
     }
@@ -299,7 +301,12 @@ impl<P: Clone> Engine<P> {
         if self.stopping {
             return;
         }
-        self.leave_drains(&partitions);
+        if !mutant::is(Mutant::ReleasesWhatWasGivenAnew) {
+            self.leave_drains(&partitions);
+        }
+        if mutant::is(Mutant::LosesTheLedger) {
+            self.assignments.values_mut().for_each(|assignment| assignment.ledger = Ledger::default());
+        }
         self.epochs += 1;
         let epoch = Epoch(self.epochs);
         for partition in partitions {
@@ -328,7 +335,8 @@ impl<P: Clone> Engine<P> {
 
     fn lost(&mut self, partitions: Vec<Partition>) {
         self.leave_drains(&partitions);
-        let abandoned = partitions.iter().map(|partition| self.abandon(*partition)).sum();
+        let gone = partitions.iter().filter(|_| !mutant::is(Mutant::HandlesWhatItLost));
+        let abandoned = gone.map(|partition| self.abandon(*partition)).sum();
         let release = Release { why: Farewell::Lost, partitions, commit: Vec::new(), finished: Vec::new(), abandoned };
         self.actions.push_back(Action::Release(release));
     }
@@ -349,6 +357,11 @@ impl<P: Clone> Engine<P> {
         let mut fetching = Vec::new();
         for partition in &partitions {
             let Some(assignment) = self.assignments.get_mut(partition) else { continue };
+            if let Some(parked) =
+                assignment.lanes.lowest_parked().filter(|_| mutant::is(Mutant::ForgetsRetriesOnRevoke))
+            {
+                assignment.ledger.resolve(parked);
+            }
             assignment.leaving.get_or_insert(Worth::until(assignment.lanes.highest_started()));
             if !assignment.paused {
                 assignment.paused = true;
@@ -405,6 +418,9 @@ impl<P: Clone> Engine<P> {
     }
 
     fn is_drained(&self, drain: &Drain) -> bool {
+        if mutant::is(Mutant::RevokesWithoutDraining) {
+            return true;
+        }
         // A commit under way could arrive after the last one and take the group back.
         let committing = self.commits.under_way.as_ref();
         let committing =
@@ -423,7 +439,8 @@ impl<P: Clone> Engine<P> {
         let Some(assignment) = self.assignments.remove(&partition) else { return 0 };
         self.unburied.retain(|(of, _)| *of != partition);
         self.in_flight -= assignment.lanes.busy_len();
-        for (offset, attempt) in assignment.lanes.attempts() {
+        let runs_on = mutant::is(Mutant::KeepsHandlersOverRevocation) || mutant::is(Mutant::CountsLateCompletions);
+        for (offset, attempt) in assignment.lanes.attempts().filter(|_| !runs_on) {
             self.actions.push_back(Action::Abandon(Ticket { partition, epoch: assignment.epoch, offset, attempt }));
         }
         assignment.lanes.busy_len()
@@ -457,6 +474,10 @@ impl<P: Clone> Engine<P> {
                 return self.resolve(now, partition, offset);
             }
         };
+        if mutant::is(Mutant::DropsWhenFull) && assignment.lanes.at_a_bound(&self.config.limits, 0) {
+            return self.resolve(now, partition, offset);
+        }
+        let key = key.filter(|_| !mutant::is(Mutant::RunsKeysSideBySide));
         let lane = LaneKey::of(self.config.retry.scope, key, offset);
         if let Some(lane) = assignment.lanes.push(lane, Job { offset, payload, course }, &self.config.limits) {
             self.ready.push_back((partition, assignment.epoch, lane));
@@ -525,6 +546,7 @@ impl<P: Clone> Engine<P> {
                 self.counters.succeeded += 1;
                 self.done(now, ticket);
             }
+            Decision::Again { .. } if mutant::is(Mutant::RetriesAtOnce) => self.park(ticket, now),
             Decision::Again { after } => self.park(ticket, now + after),
             Decision::Bury(obituary) => {
                 if let Some(breaker) = &self.config.flood_breaker {
@@ -545,7 +567,13 @@ impl<P: Clone> Engine<P> {
     /// Writes a letter; its record stays in work, and in the books, until it is acknowledged.
     fn bury(&mut self, now: Time, letter: DeadLetter<P>) {
         match self.config.dead_letters {
-            DeadLetters::Write(_) => self.actions.push_back(Action::DeadLetter(letter)),
+            DeadLetters::Write(_) => {
+                let ticket = letter.ticket;
+                self.actions.push_back(Action::DeadLetter(letter));
+                if mutant::is(Mutant::DoesNotAwaitDeadLetters) {
+                    self.done(now, ticket);
+                }
+            }
             DeadLetters::Drop => {
                 let ticket = letter.ticket;
                 self.actions.push_back(Action::Dropped(letter));
@@ -563,6 +591,10 @@ impl<P: Clone> Engine<P> {
         self.counters.dead_lettered += 1;
         self.unburied.remove(&(ticket.partition, ticket.offset));
         self.done(now, ticket);
+        let assignment = self.assignments.get_mut(&ticket.partition);
+        if let Some(assignment) = assignment.filter(|_| mutant::is(Mutant::NeverCommitsDeadLetters)) {
+            assignment.ledger.deliver(ticket.offset);
+        }
     }
 
     fn not_buried(&mut self, now: Time, ticket: Ticket) {
@@ -572,6 +604,9 @@ impl<P: Clone> Engine<P> {
             self.counters.fenced += 1;
             return;
         };
+        if mutant::is(Mutant::GivesUpOnRefusedLetters) {
+            return self.done(now, ticket);
+        }
         let wait = backoff.delay(job.course.burials_failed, &mut self.chance);
         job.course.burials_failed += 1;
         self.counters.dead_letter_failures += 1;
@@ -584,6 +619,9 @@ impl<P: Clone> Engine<P> {
         self.in_flight -= 1;
         if let Some(lane) = assignment.lanes.park(ticket.offset, until) {
             self.parked.insert((until, ticket.partition, ticket.epoch, lane));
+        }
+        if mutant::is(Mutant::CommitsOverRetries) {
+            assignment.ledger.resolve(ticket.offset);
         }
         self.pause_or_resume(ticket.partition);
     }
@@ -615,7 +653,7 @@ impl<P: Clone> Engine<P> {
         if !assignment.paused && assignment.lanes.at_a_bound(limits, span) {
             assignment.paused = true;
             self.actions.push_back(Action::Pause(vec![partition]));
-        } else if assignment.paused && assignment.lanes.has_room(limits, span) {
+        } else if assignment.paused && assignment.lanes.has_room(limits, span) && !mutant::is(Mutant::NeverResumes) {
             assignment.paused = false;
             self.actions.push_back(Action::Resume(vec![partition]));
         }
@@ -680,7 +718,8 @@ impl<P> Assignment<P> {
 
 /// The record this ticket speaks of, if it is still the attempt in work under the same assignment.
 fn in_work<P>(assignments: &mut BTreeMap<Partition, Assignment<P>>, ticket: Ticket) -> Option<&mut Job<P>> {
-    let assignment = assignments.get_mut(&ticket.partition).filter(|assignment| assignment.epoch == ticket.epoch)?;
+    let of_it = |epoch| epoch == ticket.epoch || mutant::is(Mutant::CountsLateCompletions);
+    let assignment = assignments.get_mut(&ticket.partition).filter(|assignment| of_it(assignment.epoch))?;
     assignment.lanes.in_work(ticket.offset).filter(|job| job.course.attempts == ticket.attempt)
 }
 

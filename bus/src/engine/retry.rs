@@ -4,6 +4,7 @@ use super::Time;
 use super::dead_letters::{CauseOfDeath, Obituary};
 use crate::error::Disposition;
 use crate::handler::{HandlerSet, SubscriptionId};
+use crate::mutant::{self, Mutant};
 use crate::retry::RetryPolicy;
 use rand::Rng;
 use std::sync::Arc;
@@ -87,10 +88,15 @@ pub(super) fn decide(
     chance: &mut impl Rng,
 ) -> Decision {
     let failures = match outcome {
+        Outcome::Done if mutant::is(Mutant::RetriesAfterSuccess) && course.attempts == 2 => {
+            return Decision::Again { after: policy.base };
+        }
         Outcome::Done => Vec::new(),
         Outcome::Failed(failures) => {
             failures.into_iter().filter(|failure| failure.verdict != Disposition::Skip).collect()
         }
+        Outcome::Poison { .. } if mutant::is(Mutant::DropsPoison) => return Decision::Resolved,
+        Outcome::Poison { .. } if mutant::is(Mutant::RetriesPoison) => return Decision::Again { after: policy.base },
         Outcome::Poison { error_type, message } => {
             return Decision::Bury(Obituary::poison(now, error_type, message));
         }
@@ -98,7 +104,9 @@ pub(super) fn decide(
     if !failures.is_empty() {
         course.first_failed.get_or_insert(now);
     }
-    let last_attempt = course.attempts > policy.max_retries;
+    let retries = policy.max_retries + u32::from(mutant::is(Mutant::RetriesOnceTooOften));
+    let last_attempt = course.attempts > retries.saturating_sub(u32::from(mutant::is(Mutant::RetriesOnceTooFew)));
+    let last_attempt = last_attempt && !mutant::is(Mutant::RetriesForEver);
     let (again, over): (Vec<_>, Vec<_>) =
         failures.into_iter().partition(|failure| failure.verdict != Disposition::Fatal && !last_attempt);
     course.exhausted |= over.iter().any(|failure| failure.verdict != Disposition::Fatal);
@@ -106,10 +114,11 @@ pub(super) fn decide(
     if !again.is_empty() {
         let planned = policy.delay(course.attempts.saturating_sub(1), chance);
         let after = again.iter().map(|failure| failure.wait(planned)).max().unwrap_or(planned);
-        course.pending = Some(again.into_iter().map(|failure| failure.handler).collect());
+        let asked = again.into_iter().filter(|_| !mutant::is(Mutant::RetriesAskNobody));
+        course.pending = Some(asked.map(|failure| failure.handler).collect());
         return Decision::Again { after };
     }
-    match course.given_up.last() {
+    match course.given_up.last().filter(|_| !mutant::is(Mutant::GivesUpWithoutALetter)) {
         None => Decision::Resolved,
         Some(last) => Decision::Bury(Obituary {
             cause: if course.exhausted { CauseOfDeath::Exhausted } else { CauseOfDeath::Fatal },

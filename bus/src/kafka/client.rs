@@ -2,12 +2,15 @@
 
 use crate::config::{ConfigError, KafkaEventBusConfig};
 use crate::error::{BusError, NotAcknowledged};
+use crate::mutant::{self, Mutant};
 use crate::stats::Counters;
+use crate::telemetry::Note;
 use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::statistics::Statistics;
 use secrecy::ExposeSecret;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -34,8 +37,20 @@ impl Watcher {
     /// A broker has answered: if all were out of reach before, this is a reconnection.
     pub(super) fn alive(&self) {
         if self.0.down.load(Ordering::Relaxed) && self.0.down.swap(false, Ordering::Relaxed) {
-            self.0.counters.reconnections.fetch_add(1, Ordering::Relaxed);
+            self.0.counters.reconnected();
             tracing::info!("the brokers answer again");
+        }
+    }
+
+    /// What the client counts by itself: how far behind the consumer is.
+    pub(super) fn statistics(&self, statistics: &Statistics) {
+        for topic in statistics.topics.values() {
+            for (index, partition) in &topic.partitions {
+                let committed = partition.committed_offset;
+                let records = (partition.desired && committed >= 0 && partition.ls_offset >= committed)
+                    .then(|| partition.ls_offset.abs_diff(committed));
+                self.0.counters.telemetry.note(|| Note::Lag { partition: *index, records });
+            }
         }
     }
 
@@ -82,7 +97,7 @@ impl ClientContext for Watcher {
         if matches!(code, Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed)) {
             self.0.refused.store(true, Ordering::Relaxed);
         }
-        self.0.counters.failed();
+        self.0.counters.connection_failed();
         tracing::warn!(%error, reason, "the Kafka client reports a problem");
         *self.0.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
     }
@@ -163,6 +178,10 @@ pub(super) fn producer(config: &KafkaEventBusConfig) -> ClientConfig {
         .set("linger.ms", config.producer_linger_ms.to_string())
         .set("compression.type", config.compression.as_str())
         .set("message.timeout.ms", config.delivery_timeout.as_millis().to_string());
+    let leader_only = mutant::is(Mutant::WaitsForTheLeaderOnly);
+    if leader_only || mutant::is(Mutant::PublishesWithoutIdempotence) {
+        settings.set("acks", if leader_only { "1" } else { "all" }).set("enable.idempotence", "false");
+    }
     finished(settings, config)
 }
 
@@ -173,8 +192,14 @@ pub(super) fn careful_producer(config: &KafkaEventBusConfig) -> ClientConfig {
     settings
 }
 
-pub(super) fn consumer(config: &KafkaEventBusConfig) -> ClientConfig {
+/// How often the client tells how far behind it is.
+const LAG_INTERVAL_MS: &str = "5000";
+
+pub(super) fn consumer(config: &KafkaEventBusConfig, measured: bool) -> ClientConfig {
     let mut settings = common(config);
+    if measured {
+        settings.set("statistics.interval.ms", LAG_INTERVAL_MS);
+    }
     settings
         .set("group.id", &config.consumer_group)
         .set("auto.offset.reset", config.auto_offset_reset.as_str())
@@ -189,6 +214,11 @@ pub(super) fn consumer(config: &KafkaEventBusConfig) -> ClientConfig {
     let mut settings = finished(settings, config);
     // The engine decides what is committed, and when: nobody may outrank that.
     settings.set("enable.auto.commit", "false").set("enable.auto.offset.store", "false");
+    if mutant::is(Mutant::CommitsByItself) {
+        settings.set("enable.auto.commit", "true").set("enable.auto.offset.store", "true");
+    } else if mutant::is(Mutant::StartsAtTheEnd) {
+        settings.set("auto.offset.reset", "latest");
+    }
     settings
 }
 

@@ -17,6 +17,8 @@ use crate::error::BusError;
 use crate::event::{AnyEvent, WireMetadata};
 use crate::handler::{Ctx, HandlerSet, Source};
 use crate::hooks::Step;
+use crate::mutant::{self, Mutant};
+use crate::telemetry::{Note, Remote};
 use jiff::Timestamp;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{CommitMode, Consumer};
@@ -46,6 +48,8 @@ pub(super) struct Gauges {
     pub(super) flooded: AtomicBool,
     /// Keys waiting for a retry.
     pub(super) parked: AtomicUsize,
+    /// Events with their handlers.
+    pub(super) in_work: AtomicUsize,
 }
 
 /// What a running consumption answers to.
@@ -142,6 +146,7 @@ impl Driver {
             group: shared.group.clone(),
             registry: shared.registry.clone(),
             unknown_type: shared.config.unknown_type,
+            shared: shared.clone(),
         };
         let stop_reading = StopReading { asked: Arc::new(AtomicBool::new(false)), bell };
         // Unbounded, for the engine asks again only when things have changed.
@@ -225,7 +230,7 @@ impl Driver {
     fn heard(&mut self, news: News) {
         match news {
             News::Assigned(partitions, remembered) => {
-                self.shared.counters.rebalance_count.fetch_add(1, Ordering::Relaxed);
+                self.shared.counters.rebalanced();
                 self.shared.hooks_about(&partitions, |topic, partition| Step::Assigned { topic, partition });
                 self.partitions.send_modify(|count| *count = Some(count.unwrap_or(0) + partitions.len()));
                 // A pause asked for under an earlier assignment may only be obeyed now; this outranks it.
@@ -236,12 +241,12 @@ impl Driver {
                 }
             }
             News::Revoking(partitions) => {
-                self.shared.counters.rebalance_count.fetch_add(1, Ordering::Relaxed);
+                self.shared.counters.rebalanced();
                 let deadline = self.clock.now() + self.shared.config.rebalance_drain_timeout;
                 self.tell(Input::Revoking { partitions, deadline });
             }
             News::Lost(partitions) => {
-                self.shared.counters.rebalance_count.fetch_add(1, Ordering::Relaxed);
+                self.shared.counters.rebalanced();
                 self.tell(Input::Lost { partitions });
             }
             News::Records(records) => {
@@ -249,6 +254,8 @@ impl Driver {
                 for record in records.iter().filter(|record| record.errand != engine::Errand::Skip) {
                     let at = source(&record.payload);
                     self.shared.hooks.tell(|| Step::Delivered { at: &at, key: record.payload.key.as_deref() });
+                    let event_type = || record.payload.event_type().unwrap_or_default();
+                    self.shared.counters.telemetry.note(|| Note::Consumed { event_type: event_type() });
                 }
                 self.engine.handle_all(now, records.into_iter().map(Input::Delivered));
             }
@@ -314,8 +321,8 @@ impl Driver {
             let copy = Copy {
                 topic: &shared.dlq_topic,
                 partition: Some(record.partition).filter(|partition| *partition < partitions),
-                key: record.key.as_ref(),
-                value: record.value.as_ref(),
+                key: record.key.as_ref().filter(|_| !mutant::is(Mutant::LettersLoseTheirKey)),
+                value: record.value.as_ref().filter(|_| !mutant::is(Mutant::LettersLoseTheirValue)),
                 headers: &dead_letters::headers(&record.headers(), origin, &obituary, now),
             };
             let report_of = match publisher.write(copy).await {
@@ -323,8 +330,10 @@ impl Driver {
                     tracing::warn!(?ticket, cause = obituary.cause.name(), error = obituary.message, "event dead-lettered");
                     let at = source(&record);
                     shared.hooks.tell(|| Step::DeadLettered { at: &at, reason: obituary.cause.reason() });
+                    shared.counters.telemetry.note(|| Note::DeadLettered { reason: obituary.cause.name() });
                     Input::DeadLetterAcked { ticket }
                 }
+                Err(_) if mutant::is(Mutant::TakesRefusedLettersForWritten) => Input::DeadLetterAcked { ticket },
                 Err(error) => {
                     shared.counters.failed();
                     tracing::error!(?ticket, %error, "the dead-letter topic does not take an event; it is kept, and its key waits");
@@ -386,12 +395,15 @@ impl Driver {
         self.shared.gauges.flooded.store(status.flooded, Ordering::Relaxed);
         self.shared.gauges.unburied.store(status.unburied, Ordering::Relaxed);
         self.shared.gauges.parked.store(status.parked, Ordering::Relaxed);
+        counters.telemetry.note(|| Note::Parked { keys: status.parked });
+        self.shared.gauges.in_work.store(status.in_flight, Ordering::Relaxed);
     }
 
     /// Leaves the group. What is still running after the deadline is cut off.
     async fn end(mut self) -> Result<(), BusError> {
         self.cancellation.cancel();
-        if !self.clerk.finish(CLOSE_PATIENCE).await {
+        let patience = if mutant::is(Mutant::ClosesWithoutDeadline) { Duration::MAX } else { CLOSE_PATIENCE };
+        if !self.clerk.finish(patience).await {
             tracing::warn!("the last commit is not answered; its events will be delivered again");
         }
         self.reader.context().close();
@@ -414,7 +426,8 @@ impl Driver {
             drop(reader);
             let _ = closed.send(());
         });
-        if closing.is_err() || tokio::time::timeout(CLOSE_PATIENCE, close).await.is_err() {
+        let patience = if mutant::is(Mutant::ClosesWithoutDeadline) { Duration::MAX } else { CLOSE_PATIENCE };
+        if closing.is_err() || tokio::time::timeout(patience, close).await.is_err() {
             tracing::warn!("the Kafka client does not close; it is left behind, and the group will notice by itself");
         }
         self.shared.gauges.unburied.store(0, Ordering::Relaxed);
@@ -429,7 +442,11 @@ fn engine_config(shared: &Shared) -> engine::Config {
     let config = &shared.config;
     engine::Config {
         retry: config.retry,
-        dead_letters: if config.enable_dlq { DeadLetters::Write(config.retry) } else { DeadLetters::Drop },
+        dead_letters: if config.enable_dlq && !mutant::is(Mutant::LosesDeadLetters) {
+            DeadLetters::Write(config.retry)
+        } else {
+            DeadLetters::Drop
+        },
         commit_interval: config.commit_interval,
         commit_every: config.commit_records_max,
         commit_finished: config.commit_finished,
@@ -446,6 +463,7 @@ pub(super) async fn attempt(
     only: Option<&HandlerSet>,
     cancellation: &Arc<CancellationToken>,
 ) -> Outcome {
+    let began = Instant::now();
     let event = match event_in(shared, record) {
         Ok(event) => event,
         Err((error_type, message)) => return Outcome::Poison { error_type: error_type.into(), message },
@@ -455,24 +473,40 @@ pub(super) async fn attempt(
     shared.hooks.tell(|| Step::Started { event_id: event.event_id(), at: Some(&at), attempt });
     let span = match shared.config.enable_tracing {
         false => tracing::Span::none(),
-        true => tracing::info_span!(
-            "kafka.consume",
-            otel.name = format!("kafka.consume {}", event.event_type()),
-            event_type = event.event_type(),
-            event_id = %event.event_id(),
-            topic = &*at.topic,
-            partition = at.partition,
-            offset = at.offset,
-            attempt,
-        ),
+        true => consume_span(shared, record, event, attempt),
     };
     let results = shared.dispatcher.dispatch(event, &cx, only).instrument(span).await;
-    shared.counters.dispatched(&results);
+    shared.counters.dispatched(event, &results);
+    shared.counters.telemetry.note(|| {
+        let (event_type, took) = (event.metadata().event_type, began.elapsed());
+        Note::Attempted { event_type, took }
+    });
     for result in results.results() {
         let (handler, outcome) = (&*result.name, &result.outcome);
         shared.hooks.tell(|| Step::Finished { event_id: event.event_id(), at: Some(&at), handler, outcome });
     }
     outcome(&results)
+}
+
+/// The span of one attempt, within the trace the record came with.
+fn consume_span(shared: &Shared, record: &Record, event: &AnyEvent, attempt: u32) -> tracing::Span {
+    let _trace = Remote::enter(record.header_values());
+    tracing::info_span!(
+        "kafka.consume",
+        otel.name = format!("kafka.consume {}", event.event_type()),
+        otel.kind = "consumer",
+        event_type = event.event_type(),
+        attempt,
+        messaging.system = "kafka",
+        messaging.operation.name = "process",
+        messaging.operation.type = "process",
+        messaging.destination.name = &*record.topic,
+        messaging.destination.partition.id = record.partition,
+        messaging.kafka.offset = record.offset,
+        messaging.consumer.group.name = &*shared.group,
+        messaging.message.id = %event.event_id(),
+        messaging.message.conversation_id = %event.metadata().correlation_id,
+    )
 }
 
 fn outcome(results: &DispatchOutcome) -> Outcome {
@@ -541,6 +575,7 @@ impl Clerk {
                 match chore {
                     Chore::Commit { id, places } => {
                         let confirmed = commit(&shared, &reader, &places).is_ok();
+                        let confirmed = confirmed || mutant::is(Mutant::AssumesCommitsSucceed);
                         reports.send(Input::CommitDone { id, confirmed });
                     }
                     Chore::Release { why, partitions, places } => {
@@ -568,6 +603,13 @@ impl Clerk {
 #[expect(clippy::disallowed_methods, reason = "the clerk's own thread; nothing tells when a rebalance is over")]
 fn release(shared: &Shared, reader: &Reader, why: Farewell, partitions: &[Partition], places: &[Place]) {
     let mut tries = FAREWELL_TRIES;
+    if mutant::is(Mutant::RevokesWithoutCommitting) && why == Farewell::Revoked {
+        tries = 0;
+    } else if mutant::is(Mutant::StopsWithoutCommitting) && why == Farewell::Stopping {
+        tries = 0;
+    } else if mutant::is(Mutant::GivesBackBeforeCommitting) && why == Farewell::Revoked {
+        let _ = give_back(reader, &list(&shared.topic, partitions));
+    }
     while !places.is_empty() && tries > 0 {
         match commit(shared, reader, places) {
             // The group is between two generations; the reading thread sees it through.
@@ -578,7 +620,7 @@ fn release(shared: &Shared, reader: &Reader, why: Farewell, partitions: &[Partit
             Err(_) | Ok(()) => break,
         }
     }
-    if why == Farewell::Revoked {
+    if why == Farewell::Revoked && !mutant::is(Mutant::NeverGivesBack) {
         let freed = list(&shared.topic, partitions);
         if let Err(error) = give_back(reader, &freed) {
             tracing::error!(%error, ?partitions, "giving partitions back failed");

@@ -8,7 +8,7 @@ use super::publish::{Copy, Publisher};
 use super::record::{Record, TARGET_GROUP};
 use super::topics::{Census, Topics, Wanted};
 use crate::config::KafkaEventBusConfig;
-use crate::dlq::{DlqMessage, ReplayOutcome};
+use crate::dlq::{DlqMessage, EvictOutcome, Replay, ReplayOutcome};
 use crate::engine::Header;
 use crate::engine::dead_letters::PREFIX;
 use crate::error::BusError;
@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::{Message, Offset, TopicPartitionList};
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,8 +33,15 @@ pub(super) struct Letters {
     watcher: Watcher,
     /// Made when first needed, then kept: joining in and taking leave are slow.
     bystander: Arc<Mutex<Option<Bystander>>>,
-    /// One replay at a time, so that a second call for the same letter sees the first one's note.
-    replaying: tokio::sync::Mutex<()>,
+    /// One at a time, so that a second call for the same letter sees the first one's note.
+    resolving: tokio::sync::Mutex<()>,
+}
+
+/// What is known of a name.
+enum Found {
+    Letter(DlqMessage),
+    Resolved,
+    Nothing,
 }
 
 type Bystander = BaseConsumer<Watcher>;
@@ -56,7 +64,7 @@ impl Letters {
             publisher,
             watcher,
             bystander: Arc::default(),
-            replaying: tokio::sync::Mutex::default(),
+            resolving: tokio::sync::Mutex::default(),
         }
     }
 
@@ -90,32 +98,19 @@ impl Letters {
         Ok(left.sum())
     }
 
-    pub(super) async fn replay(&self, partition: i32, offset: i64, force: bool) -> Result<ReplayOutcome, BusError> {
-        let _replaying = self.replaying.lock().await;
+    pub(super) async fn replay(&self, replay: Replay) -> Result<ReplayOutcome, BusError> {
+        let _resolving = self.resolving.lock().await;
         let census = self.topics.census().await?;
-        if !partitions(&census, &self.dlq_topic).any(|known| known == partition) || offset < 0 {
-            return Ok(ReplayOutcome::NotFound);
-        }
-        if self.resolved(&census).await?.contains(&(partition, offset)) {
-            return Ok(ReplayOutcome::AlreadyReplayed);
-        }
-        let found = self
-            .read(&self.dlq_topic, &census, Some((partition, offset)), None, |found, record| {
-                *found = Some(letter(record));
-                ControlFlow::Break(())
-            })
-            .await?;
-        // When there is none at this offset, the client goes on with another one.
-        let Some(letter) = found.filter(|letter| letter.offset == offset) else { return Ok(ReplayOutcome::NotFound) };
+        let letter = match self.find(&census, (replay.partition, replay.offset)).await? {
+            Found::Letter(letter) => letter,
+            Found::Resolved => return Ok(ReplayOutcome::AlreadyReplayed),
+            Found::Nothing => return Ok(ReplayOutcome::NotFound),
+        };
         let replays = letter.replay_count();
-        if replays >= self.config.dlq_max_replay_attempts && !force {
+        if replays >= self.config.dlq_max_replay_attempts && !replay.forced {
             return Ok(ReplayOutcome::TooOften { replays });
         }
-        if self.config.create_topics && !census.contains_key(&self.ledger_topic) {
-            let replication = self.config.topic_replication.unwrap_or(super::BROKER_DEFAULT).into();
-            let ledger = Wanted { name: &self.ledger_topic, partitions: 1, replication, compacted: true };
-            self.topics.create(ledger).await?;
-        }
+        self.open_ledger(&census).await?;
         let known = census.get(&*self.topic).copied().unwrap_or(0);
         let not_written = |source| BusError::Backend { doing: "replaying a dead letter", source };
         let replayed = self
@@ -125,23 +120,74 @@ impl Letters {
                 // Where its key lies, so that it stays in order with the events of its aggregate.
                 partition: letter.original_partition().filter(|partition| (0..known).contains(partition)),
                 key: letter.key.as_ref(),
-                value: letter.value.as_ref(),
-                headers: &replayed_headers(&letter),
+                value: replay.value.as_ref().or(letter.value.as_ref()),
+                headers: &replayed_headers(&letter, &replay),
             })
             .await
             .map_err(|error| not_written(error.into()))?;
-        self.note(&letter, replayed.offset).await.map_err(|error| {
+        let edited = replay.value.is_some();
+        let note = serde_json::json!({ "outcome": "replayed", "offset": replayed.offset, "edited": edited });
+        self.note(&letter, note).await.map_err(|error| {
             not_written(format!("it was replayed, but not noted, so it counts as a dead letter still: {error}").into())
         })?;
         Ok(ReplayOutcome::Replayed { partition: replayed.partition, offset: replayed.offset })
     }
 
+    pub(super) async fn evict(&self, name: Name, why: &str) -> Result<EvictOutcome, BusError> {
+        let _resolving = self.resolving.lock().await;
+        let census = self.topics.census().await?;
+        let letter = match self.find(&census, name).await? {
+            Found::Letter(letter) => letter,
+            Found::Resolved => return Ok(EvictOutcome::AlreadyResolved),
+            Found::Nothing => return Ok(EvictOutcome::NotFound),
+        };
+        self.open_ledger(&census).await?;
+        let note = serde_json::json!({ "outcome": "evicted", "why": why });
+        let noted = self.note(&letter, note).await;
+        noted.map_err(|error| BusError::Backend { doing: "evicting a dead letter", source: error.into() })?;
+        Ok(EvictOutcome::Evicted)
+    }
+
+    async fn find(&self, census: &Census, name: Name) -> Result<Found, BusError> {
+        let (partition, offset) = name;
+        if !partitions(census, &self.dlq_topic).any(|known| known == partition) || offset < 0 {
+            return Ok(Found::Nothing);
+        }
+        if self.resolved(census).await?.contains(&name) {
+            return Ok(Found::Resolved);
+        }
+        let found = self
+            .read(&self.dlq_topic, census, Some(name), None, |found, record| {
+                *found = Some(letter(record));
+                ControlFlow::Break(())
+            })
+            .await?;
+        // When there is none at this offset, the client goes on with another one.
+        Ok(found.filter(|letter| letter.offset == offset).map_or(Found::Nothing, Found::Letter))
+    }
+
+    /// Sees to it that there is a ledger, before anything happens that must be noted in it.
+    async fn open_ledger(&self, census: &Census) -> Result<(), BusError> {
+        if census.contains_key(&self.ledger_topic) {
+            return Ok(());
+        }
+        if !self.config.create_topics {
+            let missing = format!(
+                "there is no topic {} to note it in; create it with cleanup.policy=compact, or let create_topics be true",
+                self.ledger_topic
+            );
+            return Err(BusError::Backend { doing: "resolving a dead letter", source: missing.into() });
+        }
+        let replication = self.config.topic_replication.unwrap_or(super::BROKER_DEFAULT).into();
+        let ledger = Wanted { name: &self.ledger_topic, partitions: 1, replication, compacted: true };
+        self.topics.create(ledger).await.map(drop)
+    }
+
     /// Notes in the ledger that a letter is resolved.
-    async fn note(&self, letter: &DlqMessage, offset: i64) -> Result<(), crate::error::NotAcknowledged> {
+    async fn note(&self, letter: &DlqMessage, mut note: Value) -> Result<(), crate::error::NotAcknowledged> {
         let key = Bytes::from(format!("{}:{}", letter.partition, letter.offset));
-        let by = &self.config.consumer_name;
-        let at = Timestamp::now().to_string();
-        let note = serde_json::json!({ "outcome": "replayed", "by": by, "at": at, "offset": offset });
+        note["by"] = self.config.consumer_name.as_str().into();
+        note["at"] = Timestamp::now().to_string().into();
         let value = Bytes::from(note.to_string());
         let copy =
             Copy { topic: &self.ledger_topic, partition: None, key: Some(&key), value: Some(&value), headers: &[] };
@@ -294,10 +340,14 @@ fn name(key: &[u8]) -> Option<Name> {
 }
 
 /// The record's own headers again, and for whom it is.
-fn replayed_headers(letter: &DlqMessage) -> Vec<Header> {
+fn replayed_headers(letter: &DlqMessage, replay: &Replay) -> Vec<Header> {
     let own = letter.headers.iter().filter(|header| !header.name.starts_with(PREFIX) && header.name != TARGET_GROUP);
     let mut headers: Vec<_> = own.cloned().collect();
     headers.push(Header::text("dlq_replay_count", (letter.replay_count() + 1).to_string()));
-    headers.extend(letter.consumer_group().map(|group| Header::text(TARGET_GROUP, group)));
+    if replay.value.is_some() {
+        headers.push(Header::text("dlq_edited", "true"));
+    }
+    let group = letter.consumer_group().filter(|_| !replay.to_every_group);
+    headers.extend(group.map(|group| Header::text(TARGET_GROUP, group)));
     headers
 }

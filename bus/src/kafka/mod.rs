@@ -39,7 +39,7 @@ use crate::bus::{EventBus, PublishMode};
 use crate::codec::{Json, Serializer};
 use crate::config::{DlqScope, KafkaEventBusConfig};
 use crate::dispatch::{Dispatcher, Subscription};
-use crate::dlq::{DlqMessage, ReplayOutcome};
+use crate::dlq::{DlqMessage, EvictOutcome, Replay, ReplayOutcome};
 use crate::error::{BusError, NotAcknowledged};
 use crate::event::{AnyEvent, IntoEvents};
 use crate::handler::{Source, SubscriptionId};
@@ -47,6 +47,7 @@ use crate::health::Health;
 use crate::hooks::{Hooks, Step};
 use crate::registry::EventRegistry;
 use crate::stats::{Counters, Stats};
+use crate::telemetry::{Note, Telemetry};
 use bon::bon;
 use client::Watcher;
 use consume::{Controls, Driver, Gauges};
@@ -167,13 +168,14 @@ impl Receipts {
     /// or why it is not known to be there.
     pub async fn answers(self) -> Vec<Result<Source, NotAcknowledged>> {
         let (shared, sent) = (self.shared, self.sent);
-        let count = sent.len();
+        let (count, began) = (sent.len(), sent.began);
         let answers = sent.answered().await.map(|(event, answer)| {
             let Delivery { partition, offset } = answer?;
             shared.acknowledged(&event, Delivery { partition, offset });
             Ok(Source { topic: shared.topic.clone(), partition, offset })
         });
         let answers: Vec<Result<Source, NotAcknowledged>> = answers.collect();
+        shared.counters.telemetry.note(|| Note::Publishing { events: count, took: began.elapsed() });
         let acknowledged = answers.iter().filter(|answer| answer.is_ok()).count();
         if acknowledged > 0 {
             shared.counters.published(acknowledged);
@@ -213,7 +215,13 @@ impl KafkaEventBus {
         codec: Option<Arc<dyn Serializer>>,
         /// Who watches.
         hooks: Option<Hooks>,
+        /// Where metrics are recorded. With `enable_metrics`, [`Telemetry::global`] by default.
+        telemetry: Option<Telemetry>,
     ) -> Self {
+        let telemetry = match config.enable_metrics {
+            true => telemetry.unwrap_or_else(Telemetry::global),
+            false => Telemetry::off(),
+        };
         let registry = registry.unwrap_or_else(|| EventRegistry::global().clone());
         let shared = Shared {
             topic: config.topic_name().into(),
@@ -226,7 +234,7 @@ impl KafkaEventBus {
                 .with_handler_timeout(config.handler_timeout),
             codec: codec.unwrap_or_else(|| Arc::new(Json)),
             hooks: hooks.unwrap_or_default(),
-            counters: Arc::default(),
+            counters: Arc::new(Counters::recorded_in(telemetry)),
             gauges: Gauges::default(),
             config,
         };
@@ -315,7 +323,7 @@ impl KafkaEventBus {
             return Err(BusError::AlreadyConsuming);
         }
         let shared = self.0.shared.clone();
-        let settings = client::consumer(&shared.config);
+        let settings = client::consumer(&shared.config, shared.counters.telemetry.is_on());
         let _runtime = connection.runtime.enter();
         let remembers = shared.config.commit_finished;
         let (driver, controls) = Driver::start(shared, connection.careful, connection.dlq_partitions, |news| {
@@ -352,6 +360,11 @@ impl KafkaEventBus {
         self.0.state().consumption.as_ref().is_some_and(Controls::is_running)
     }
 
+    /// Whether the dead-letter topic existed when the bus connected; false before that.
+    pub fn has_dlq_topic(&self) -> bool {
+        self.0.state().connection.as_ref().is_some_and(|connection| connection.dlq_partitions > 0)
+    }
+
     /// As [`Stats::events_skipped`].
     pub fn events_skipped(&self) -> u64 {
         self.0.shared.counters.events_skipped.load(Ordering::Relaxed)
@@ -386,7 +399,7 @@ impl KafkaEventBus {
     /// # Errors
     /// As [`get_dlq_messages`](Self::get_dlq_messages); also when the replay is not acknowledged.
     pub async fn replay_dlq_message(&self, partition: i32, offset: i64) -> Result<ReplayOutcome, BusError> {
-        self.replay(partition, offset, false).await
+        self.replay(Replay::of(partition, offset)).await
     }
 
     /// As [`replay_dlq_message`](Self::replay_dlq_message), also when the event was replayed more than
@@ -395,11 +408,25 @@ impl KafkaEventBus {
     /// # Errors
     /// As [`replay_dlq_message`](Self::replay_dlq_message).
     pub async fn force_replay_dlq_message(&self, partition: i32, offset: i64) -> Result<ReplayOutcome, BusError> {
-        self.replay(partition, offset, true).await
+        self.replay(Replay::of(partition, offset).forced()).await
     }
 
-    async fn replay(&self, partition: i32, offset: i64, force: bool) -> Result<ReplayOutcome, BusError> {
-        let outcome = self.0.letters()?.replay(partition, offset, force).await?;
+    /// Counts a dead letter as resolved without replaying it. The letter stays where it is, for as long as the topic
+    /// keeps it; the ledger says `why`, who, and when.
+    ///
+    /// # Errors
+    /// As [`get_dlq_messages`](Self::get_dlq_messages); also when the note is not acknowledged.
+    pub async fn evict_dlq_message(&self, partition: i32, offset: i64, why: &str) -> Result<EvictOutcome, BusError> {
+        self.0.letters()?.evict((partition, offset), why).await
+    }
+
+    /// Replays a dead letter the way it says: see [`replay_dlq_message`](Self::replay_dlq_message).
+    ///
+    /// # Errors
+    /// As [`replay_dlq_message`](Self::replay_dlq_message).
+    pub async fn replay(&self, replay: Replay) -> Result<ReplayOutcome, BusError> {
+        let Replay { partition, offset, .. } = replay;
+        let outcome = self.0.letters()?.replay(replay).await?;
         if let ReplayOutcome::Replayed { partition: to_partition, offset: to_offset } = outcome {
             let shared = &self.0.shared;
             let from = Source { topic: shared.dlq_topic.clone(), partition, offset };
@@ -547,6 +574,7 @@ impl Inner {
             self.background.reopen();
         }
         let Some(connection) = self.state().connection.take() else { return consumed };
+        self.shared.counters.telemetry.note(|| Note::Connected(false));
         let left = deadline.saturating_duration_since(Instant::now());
         let unsent = connection.publisher.flush(left).await + connection.careful.flush(Duration::ZERO).await;
         consumed?;
@@ -604,7 +632,7 @@ impl Shared {
             self.hooks.tell(|| Step::Attempted { event_id: event.event_id(), aggregate_id });
         }
         let count = events.len();
-        let sent = publisher.send(&self.topic, &*self.codec, events).await;
+        let sent = publisher.send(&self.topic, &*self.codec, events, self.config.enable_tracing).await;
         if sent.is_err() {
             self.counters.publish_failed(count);
         }
@@ -612,12 +640,13 @@ impl Shared {
     }
 
     async fn settle(&self, publisher: &Publisher, sent: Sent) -> Result<(), BusError> {
-        let (mut acknowledged, count) = (0, sent.len());
+        let (mut acknowledged, count, began) = (0, sent.len(), sent.began);
         let settled = publisher.settle(sent, |event, delivery| {
             acknowledged += 1;
             self.acknowledged(event, delivery);
         });
         let settled = settled.await;
+        self.counters.telemetry.note(|| Note::Publishing { events: count, took: began.elapsed() });
         if acknowledged > 0 {
             self.counters.published(acknowledged);
         }
@@ -628,6 +657,7 @@ impl Shared {
     }
 
     fn acknowledged(&self, event: &AnyEvent, delivery: Delivery) {
+        self.counters.telemetry.note(|| Note::Published { event_type: event.metadata().event_type, events: 1 });
         if self.hooks.is_observed() {
             let at = Source { topic: self.topic.clone(), partition: delivery.partition, offset: delivery.offset };
             self.hooks.tell(|| Step::Acknowledged { event_id: event.event_id(), at: &at });

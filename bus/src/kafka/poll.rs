@@ -4,11 +4,13 @@
 //! lose the right to commit; so the callback only reports. The partitions stay ours until the driver, done with them,
 //! hands them back.
 
+use super::Shared;
 use super::client::Watcher;
 use super::record::{Record, TARGET_GROUP};
 use crate::config::UnknownType;
 use crate::engine::finished::{self, Run};
 use crate::engine::{Delivered, Errand, Partition};
+use crate::mutant::{self, Mutant};
 use crate::registry::EventRegistry;
 use rdkafka::TopicPartitionList;
 use rdkafka::client::ClientContext;
@@ -17,6 +19,7 @@ use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::BorrowedMessage;
+use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaRespErr;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -175,6 +178,10 @@ impl ClientContext for Reporter {
     fn error(&self, error: KafkaError, reason: &str) {
         self.watcher.error(error, reason);
     }
+
+    fn stats(&self, statistics: Statistics) {
+        self.watcher.statistics(&statistics);
+    }
 }
 
 impl ConsumerContext for Reporter {
@@ -186,6 +193,11 @@ impl ConsumerContext for Reporter {
             tracing::info!(partitions = ?indexes(&named), "partitions assigned");
             // Before they are taken, so that nothing of them is read before it is known what need not run again.
             let remembered = self.remembered(reader, partitions);
+            if mutant::is(Mutant::ResetsOnErrors)
+                && reader.committed_offsets(partitions.clone(), REMEMBER_PATIENCE).is_err()
+            {
+                let _ = partitions.set_all_offsets(rdkafka::Offset::End);
+            }
             log_failure("taking partitions", take(reader, partitions));
             if let Some(first) = partitions.elements().first() {
                 self.split(first.topic(), &named);
@@ -269,6 +281,10 @@ fn read_on(
     outlets: &mut BTreeMap<i32, Outlet>,
 ) -> Result<(), Option<KafkaError>> {
     while !stop.load(Ordering::Acquire) {
+        if mutant::is(Mutant::PollsBetweenHandlers) && sorter.shared.gauges.in_work.load(Ordering::Relaxed) > 0 {
+            std::thread::park_timeout(NAP);
+            continue;
+        }
         let mut quiet = true;
         // Rebalances and errors first. A poll that serves one returns nothing, so it looks like the end; the bell has
         // rung for what comes after it.
@@ -308,6 +324,10 @@ fn read_on(
             if !batch.is_empty() {
                 quiet = false;
                 reader.context().alive();
+                if mutant::is(Mutant::DropsBatchesWhenBusy) {
+                    let _ = news.try_send(News::Records(batch));
+                    continue;
+                }
                 news.blocking_send(News::Records(batch)).map_err(|_| None)?;
             }
         }
@@ -349,6 +369,7 @@ pub(super) struct Sorter {
     pub(super) group: Arc<str>,
     pub(super) registry: EventRegistry,
     pub(super) unknown_type: UnknownType,
+    pub(super) shared: Arc<Shared>,
 }
 
 impl Sorter {

@@ -10,6 +10,8 @@ use crate::codec::{CodecError, Serializer};
 use crate::engine::Header;
 use crate::error::{BusError, NotAcknowledged, PublishFailure};
 use crate::event::{AggregateId, AnyEvent};
+use crate::mutant::{self, Mutant};
+use crate::telemetry::each_trace_header;
 use bytes::Bytes;
 use futures::task::AtomicWaker;
 use rdkafka::client::ClientContext;
@@ -23,6 +25,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
+use tokio::time::Instant;
 
 pub(super) type Client = ThreadedProducer<Courier>;
 
@@ -59,6 +62,9 @@ impl ProducerContext for Courier {
         stub.answer(match result {
             Ok(message) => {
                 self.watcher.alive();
+                Ok(Delivery { partition: message.partition(), offset: message.offset() })
+            }
+            Err((_, message)) if mutant::is(Mutant::TakesErrorsForAcknowledgements) => {
                 Ok(Delivery { partition: message.partition(), offset: message.offset() })
             }
             Err((error, _)) => Err(not_acknowledged(error.clone())),
@@ -112,6 +118,8 @@ pub(super) struct Stub {
     index: usize,
     /// Taken when it is answered.
     tally: Option<Arc<Tally>>,
+    /// Ends with the answer.
+    _span: tracing::Span,
 }
 
 impl Stub {
@@ -134,6 +142,7 @@ fn unanswered() -> NotAcknowledged {
 
 /// Events on their way.
 pub(super) struct Sent {
+    pub(super) began: Instant,
     events: Vec<AnyEvent>,
     tally: Arc<Tally>,
 }
@@ -166,24 +175,29 @@ impl Publisher {
         topic: &str,
         codec: &dyn Serializer,
         events: Vec<AnyEvent>,
+        traced: bool,
     ) -> Result<Sent, BusError> {
+        let began = Instant::now();
         let values = events.iter().map(|event| serialized(codec, event)).collect::<Result<Vec<_>, _>>()?;
         let tally = Tally::of(events.len());
         let mut broken: BTreeSet<&AggregateId> = BTreeSet::new();
         for (index, (event, value)) in events.iter().zip(&values).enumerate() {
             let key = event.aggregate_id();
-            let mut stub = Box::new(Stub { index, tally: Some(tally.clone()) });
+            let span = if traced { publish_span(topic, event) } else { tracing::Span::none() };
+            let headers = span.in_scope(|| headers(codec, event));
+            let mut stub = Box::new(Stub { index, tally: Some(tally.clone()), _span: span });
             if broken.contains(key) {
                 let why = "an earlier event of its aggregate was not sent";
                 stub.answer(Err(NotAcknowledged::NotSent(why.into())));
                 continue;
             }
-            let record = BaseRecord::with_opaque_to(topic, stub).key(key.as_bytes()).payload(&value[..]);
-            if !self.enqueue(record.headers(headers(codec, event))).await {
+            let mut record = BaseRecord::with_opaque_to(topic, stub).key(key.as_bytes()).payload(&value[..]);
+            record.key = record.key.filter(|_| !mutant::is(Mutant::PublishesWithoutKey));
+            if !self.enqueue(record.headers(headers)).await {
                 broken.insert(key);
             }
         }
-        Ok(Sent { events, tally })
+        Ok(Sent { began, events, tally })
     }
 
     /// Waits until the brokers have what was sent.
@@ -206,7 +220,7 @@ impl Publisher {
     pub(super) async fn write(&self, copy: Copy<'_>) -> Answer {
         let tally = Tally::of(1);
         let list = copy.headers.iter().map(|header| (header.name.as_str(), header.value.as_deref()));
-        let stub = Box::new(Stub { index: 0, tally: Some(tally.clone()) });
+        let stub = Box::new(Stub { index: 0, tally: Some(tally.clone()), _span: tracing::Span::none() });
         let mut record: BaseRecord<'_, [u8], [u8], Box<Stub>> =
             BaseRecord::with_opaque_to(copy.topic, stub).headers(client_headers(list));
         record.key = copy.key.map(|key| &key[..]);
@@ -265,6 +279,21 @@ fn serialized(codec: &dyn Serializer, event: &AnyEvent) -> Result<Bytes, BusErro
     })
 }
 
+fn publish_span(topic: &str, event: &AnyEvent) -> tracing::Span {
+    tracing::info_span!(
+        "kafka.publish",
+        otel.name = format!("kafka.publish {}", event.event_type()),
+        otel.kind = "producer",
+        event_type = event.event_type(),
+        messaging.system = "kafka",
+        messaging.operation.name = "send",
+        messaging.operation.type = "send",
+        messaging.destination.name = topic,
+        messaging.message.id = %event.event_id(),
+        messaging.message.conversation_id = %event.metadata().correlation_id,
+    )
+}
+
 fn headers(codec: &dyn Serializer, event: &AnyEvent) -> OwnedHeaders {
     // A list is handed from header to header, and none is empty.
     let mut list = None;
@@ -273,6 +302,7 @@ fn headers(codec: &dyn Serializer, event: &AnyEvent) -> OwnedHeaders {
         list = Some(before.insert(ClientHeader { key, value: Some(value) }));
     };
     event.metadata().each_header(&mut add);
+    each_trace_header(&mut add);
     add("content-type", codec.content_type());
     list.unwrap_or_default()
 }

@@ -4,7 +4,7 @@ use crate::support::{Kafka, Paid, Seen, connected, consume, kafka, paid, until};
 use rdkafka::ClientConfig;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
-use rehearsal_bus::dlq::ReplayOutcome;
+use rehearsal_bus::dlq::{EvictOutcome, Replay, ReplayOutcome};
 use rehearsal_bus::prelude::*;
 use rehearsal_bus::{HealthStatus, KafkaEventBus};
 use std::collections::BTreeSet;
@@ -110,6 +110,52 @@ async fn a_letter_that_comes_back_every_time_must_be_forced() {
     let (partition, offset) = (letter.partition, letter.offset);
     assert_eq!(bus.replay_dlq_message(partition, offset).await.unwrap(), ReplayOutcome::TooOften { replays: 3 });
     assert!(bus.force_replay_dlq_message(partition, offset).await.unwrap().is_replayed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_evicted_letter_is_resolved_and_says_why() {
+    let kafka = kafka();
+    let (bus, _, _) = failing(&kafka, "bank").await;
+    consume(&bus).await;
+    bus.publish(paid("a", 1)).await.unwrap();
+    until("dead letter", || bus.stats().messages_sent_to_dlq == 1).await;
+    let letter = &bus.get_dlq_messages(1).await.unwrap()[0];
+    let (partition, offset) = (letter.partition, letter.offset);
+
+    assert_eq!(bus.evict_dlq_message(partition, offset, "a test payment").await.unwrap(), EvictOutcome::Evicted);
+
+    assert_eq!(bus.get_dlq_message_count().await.unwrap(), 0);
+    assert_eq!(bus.get_dlq_messages(10).await.unwrap(), []);
+    let again = bus.evict_dlq_message(partition, offset, "a test payment").await.unwrap();
+    assert_eq!(again, EvictOutcome::AlreadyResolved);
+    assert_eq!(bus.replay_dlq_message(partition, offset).await.unwrap(), ReplayOutcome::AlreadyReplayed);
+    assert_eq!(bus.evict_dlq_message(partition, 999, "nothing").await.unwrap(), EvictOutcome::NotFound);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_letter_can_be_replayed_with_another_value_and_for_every_group() {
+    let kafka = kafka();
+    let (bus, broken, seen) = failing(&kafka, "bank").await;
+    let other = kafka.bus("audit").await;
+    let audited = Seen::default();
+    let note = audited.clone();
+    other.subscribe(move |event: Event<Paid>| note.note(event.number)).unwrap();
+    consume(&bus).await;
+    consume(&other).await;
+    bus.publish(paid("a", 1)).await.unwrap();
+    until("dead letter", || bus.stats().messages_sent_to_dlq == 1).await;
+    let letter = &bus.get_dlq_messages(1).await.unwrap()[0];
+    let value = String::from_utf8(letter.value.as_deref().unwrap().to_vec()).unwrap();
+    let repaired = value.replace("\"number\":1", "\"number\":10");
+    assert_ne!(value, repaired);
+    broken.store(false, Ordering::SeqCst);
+
+    let replay = Replay::of(letter.partition, letter.offset).with_value(repaired).to_every_group();
+    assert!(bus.replay(replay).await.unwrap().is_replayed());
+
+    assert_eq!(seen.count(4).await.last(), Some(&(10, 1)));
+    assert_eq!(audited.count(2).await, [1, 10]);
+    assert_eq!(other.events_skipped(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,6 +8,7 @@
 mod dead_letters;
 mod delivery;
 mod lifecycle;
+mod origin;
 mod publishing;
 mod rebalancing;
 mod support;

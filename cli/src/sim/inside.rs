@@ -1,7 +1,8 @@
 //! The process in which seeds run. What it is to do comes as one line on standard input, what it has to say goes as
 //! lines to standard output.
 
-use rehearsal_sim::drive::{Drive, Mutant, Outcome, Progress, Told, search, tell};
+use super::mutants;
+use rehearsal_sim::drive::{Drive, Hunted, Mutant, Outcome, PLANTABLE, Progress, Told, search, tell};
 use rehearsal_sim::plan::Plan;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +24,7 @@ pub(super) struct Job {
     pub(super) to: u64,
     pub(super) every: u64,
     pub(super) plan: Option<String>,
+    pub(super) strict: bool,
     /// Tell of the run whatever comes of it.
     pub(super) tell: bool,
     pub(super) jobs: usize,
@@ -30,6 +32,10 @@ pub(super) struct Job {
     pub(super) keep_going: bool,
     pub(super) shrink: usize,
     pub(super) mutant: Option<String>,
+    /// Bugs to hunt, one after the other.
+    pub(super) hunt: Vec<String>,
+    /// The command that runs it again, where there is another one than by its plan.
+    pub(super) again: Option<String>,
     /// Where plans are written, for the command that replays one.
     pub(super) report: String,
 }
@@ -43,6 +49,8 @@ pub(super) enum News {
     Shrinking(u64),
     /// A run, told.
     Told { seed: u64, plan: String, told: Box<Told> },
+    /// A bug was found, or was not.
+    Hunted(Hunted),
     /// Nothing more will happen.
     Over { left_out: BTreeMap<String, u64> },
     /// It does not work.
@@ -78,6 +86,10 @@ fn say(news: &News) {
 
 fn work(job: &Job) -> Result<(), String> {
     let drive = drive(job)?;
+    if !job.hunt.is_empty() {
+        mutants::hunt_all(job, say);
+        return Ok(());
+    }
     if job.tell {
         return replay(job, &drive);
     }
@@ -112,10 +124,14 @@ fn drive(job: &Job) -> Result<Drive, String> {
     let mutant = match &job.mutant {
         None => None,
         Some(name) => Some(Mutant::named(name).ok_or_else(|| {
-            format!("there is no mutant '{name}'; there are {}", Mutant::ALL.map(Mutant::name).join(", "))
+            let all: Vec<_> = Mutant::ALL.iter().map(|mutant| mutant.name()).collect();
+            format!("there is no mutant '{name}'; there are {}", all.join(", "))
         })?),
     };
-    Ok(Drive { plan, mutant, ..Drive::default() })
+    if !PLANTABLE && (mutant.is_some() || !job.hunt.is_empty()) {
+        return Err("this program was built without bugs to plant; build it with `--features mutants`".to_owned());
+    }
+    Ok(Drive { plan, mutant, strict: job.strict, ..Drive::default() })
 }
 
 fn replay(job: &Job, drive: &Drive) -> Result<(), String> {
@@ -136,6 +152,9 @@ fn replay(job: &Job, drive: &Drive) -> Result<(), String> {
 }
 
 fn replay_command(job: &Job, seed: u64) -> String {
+    if let Some(again) = &job.again {
+        return again.clone();
+    }
     let mutant = job.mutant.as_ref().map_or_else(String::new, |mutant| format!(" --mutant {mutant}"));
     format!("rehearsal sim --replay {}/seed-{seed}.plan{mutant}", job.report)
 }

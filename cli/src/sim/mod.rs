@@ -7,7 +7,11 @@
 #[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
 mod inside;
 #[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
+mod mutants;
+#[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
 mod outside;
+#[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
+mod scenario;
 
 use clap::ArgGroup;
 use std::num::NonZeroUsize;
@@ -32,6 +36,9 @@ pub(crate) struct Args {
     /// Run the plan in this file once, with its own seed, and tell what happens
     #[arg(long, value_name = "FILE")]
     replay: Option<PathBuf>,
+    /// Show a failure of a real project by its name, on a vulnerable configuration and on a safe one
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["seeds", "plan", "replay", "mutants"])]
+    scenario: Option<String>,
     /// Run only every n-th seed, beginning with the i-th: several machines share a search
     #[arg(long, value_name = "I/N", default_value = "1/1", value_parser = shard)]
     shard: Shard,
@@ -57,8 +64,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     hashes: Option<PathBuf>,
     /// Plant a bug, to see that it is found
-    #[arg(long, hide = true)]
+    #[arg(long, value_name = "NAME", hide = true)]
     mutant: Option<String>,
+    /// Plant every bug in turn, or the one of `--mutant`, and enter into this file how soon it is found
+    #[arg(long, value_name = "FILE", hide = true)]
+    mutants: Option<PathBuf>,
 }
 
 /// From the first to before the last.

@@ -2,6 +2,7 @@
 
 use super::Args;
 use super::inside::{Job, News, ROLE};
+use super::{mutants, scenario};
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use rehearsal_sim::checkers::Signature;
@@ -19,9 +20,18 @@ use std::time::{Duration, Instant};
 
 /// Runs what was asked for.
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
+    if let Some(name) = &args.scenario {
+        return scenario::show(name);
+    }
     let job = job(&args)?;
     let (mut search, input, output) = start()?;
     send(input, &job)?;
+    if let Some(file) = &args.mutants {
+        mutants::listen(output, file, job.hunt.len())?;
+        let status = search.wait().context("waiting for the simulator")?;
+        anyhow::ensure!(status.success(), "the simulator ended early, with {status}");
+        return Ok(());
+    }
     let mut watch = Watch::of(&args, &job);
     let heard = watch.listen(output);
     let status = search.wait().context("waiting for the simulator")?;
@@ -43,17 +53,20 @@ fn job(args: &Args) -> anyhow::Result<Job> {
         to: args.seeds.to,
         every: args.shard.of,
         plan: file.map(read).transpose()?,
+        strict: false,
         tell: args.replay.is_some(),
+        again: None,
         jobs: args.jobs.map_or_else(runner::jobs, NonZeroUsize::get),
         budget: args.time_budget,
         keep_going: args.keep_going,
         shrink: args.shrink,
         mutant: args.mutant.clone(),
+        hunt: if args.mutants.is_some() { mutants::names(args) } else { Vec::new() },
         report: args.report.display().to_string(),
     })
 }
 
-fn start() -> anyhow::Result<(std::process::Child, ChildStdin, ChildStdout)> {
+pub(super) fn start() -> anyhow::Result<(std::process::Child, ChildStdin, ChildStdout)> {
     let program = std::env::current_exe().context("finding this program")?;
     let mut command = rehearsal_sim::check::again(&program);
     command.env(ROLE.0, ROLE.1).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -63,7 +76,7 @@ fn start() -> anyhow::Result<(std::process::Child, ChildStdin, ChildStdout)> {
     Ok((search, input, output))
 }
 
-fn send(mut input: ChildStdin, job: &Job) -> anyhow::Result<()> {
+pub(super) fn send(mut input: ChildStdin, job: &Job) -> anyhow::Result<()> {
     let line = serde_json::to_string(job)? + "\n";
     input.write_all(line.as_bytes()).context("speaking to the simulator")
 }
@@ -135,6 +148,7 @@ impl<'a> Watch<'a> {
                 }
                 self.told.insert(seed, *told);
             }
+            News::Hunted(_) => {}
             News::Over { left_out } => (self.left_out, self.over) = (left_out, true),
             News::Refused(why) => {
                 self.over = true;

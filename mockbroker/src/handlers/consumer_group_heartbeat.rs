@@ -78,28 +78,30 @@ fn beat(
 fn check(state: &State, from: &Caller, request: &ConsumerGroupHeartbeatRequest) -> Result<(), Reject> {
     let epoch = request.member_epoch;
     if (from.version >= OWN_ID_FROM || epoch > 0 || epoch == LEAVE) && is_blank(&request.member_id) {
-        return invalid("MemberId can't be empty.");
+        return invalid("member_id is blank");
     }
     if is_blank(&request.group_id) {
-        return invalid("GroupId can't be empty.");
+        return invalid("group_id is blank");
     }
     if request.instance_id.as_deref().is_some_and(is_blank) {
-        return invalid("InstanceId can't be empty.");
+        return invalid("instance_id is blank");
     }
     if request.rack_id.as_deref().is_some_and(is_blank) {
-        return invalid("RackId can't be empty.");
+        return invalid("rack_id is blank");
     }
     match epoch {
         0 => check_join(request)?,
-        LEAVE_FOR_A_WHILE if request.instance_id.is_none() => return invalid("InstanceId can't be null."),
-        _ if epoch < LEAVE_FOR_A_WHILE => return invalid("MemberEpoch is invalid."),
+        LEAVE_FOR_A_WHILE if request.instance_id.is_none() => {
+            return invalid("only a member with an instance_id can leave for a while");
+        }
+        _ if epoch < LEAVE_FOR_A_WHILE => return invalid("no member can be in this member_epoch"),
         _ => {}
     }
     let supported = &state.groups.settings().assignors;
     match request.server_assignor.as_deref() {
         Some(name) if !supported.iter().any(|assignor| assignor.name() == name) => {
             let names: Vec<&str> = supported.iter().copied().map(Assignor::name).collect();
-            let message = format!("ServerAssignor {name} is not supported. Supported assignors: {}.", names.join(", "));
+            let message = format!("there is no assignor {name}, but {}", names.join(", "));
             Err(Reject::new(ErrorCode::UnsupportedAssignor, message))
         }
         _ => Ok(()),
@@ -108,13 +110,13 @@ fn check(state: &State, from: &Caller, request: &ConsumerGroupHeartbeatRequest) 
 
 fn check_join(request: &ConsumerGroupHeartbeatRequest) -> Result<(), Reject> {
     if request.rebalance_timeout_ms == -1 {
-        return invalid("RebalanceTimeoutMs must be provided in first request.");
+        return invalid("who joins must say its rebalance_timeout_ms");
     }
     if request.topic_partitions.as_ref().is_none_or(|owned| !owned.is_empty()) {
-        return invalid("TopicPartitions must be empty when (re-)joining.");
+        return invalid("who joins owns no topic_partitions");
     }
     if request.subscribed_topic_names.is_none() && request.subscribed_topic_regex.is_none() {
-        return invalid("Either SubscribedTopicNames or SubscribedTopicRegex must be non-null when (re-)joining.");
+        return invalid("who joins must subscribe by names or by an expression");
     }
     Ok(())
 }

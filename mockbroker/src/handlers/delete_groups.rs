@@ -27,5 +27,5 @@ fn delete(state: &mut State, from: &Caller, group: &str) -> Result<(), Reject> {
     from.check_fault(Part::Named(group))?;
     // Unlike most requests of groups, this one may have an empty group id.
     state.check_coordinator(from.node, group)?;
-    state.groups.delete(group)
+    state.delete_group(group)
 }

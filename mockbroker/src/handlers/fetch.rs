@@ -275,9 +275,10 @@ fn empty_row(partition_index: i32, error_code: i16) -> PartitionData {
 
 fn refused(state: &State, fetch: &WaitingFetch, key: &FetchKey, reject: &Reject) -> PartitionData {
     let mut row = empty_row(key.index, reject.code.code());
-    // Kafka lists no aborted transactions where the log refused, and an empty list where there was no log to ask.
+    // Where the log refused, Kafka's list of aborted transactions is null, whatever the isolation; where there was no log to
+    // ask, it is empty.
     if fetch.waited || !matches!(reject.code, ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId) {
-        row.aborted_transactions = fetch.committed_only.then(Vec::new);
+        row.aborted_transactions = None;
     }
     let moved = matches!(reject.code, ErrorCode::NotLeaderOrFollower | ErrorCode::FencedLeaderEpoch);
     if moved

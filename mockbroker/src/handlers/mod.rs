@@ -6,6 +6,7 @@
 mod add_offsets_to_txn;
 mod add_partitions_to_txn;
 mod alter_configs;
+mod alter_share_group_offsets;
 mod api_versions;
 mod config_resources;
 mod consumer_group_describe;
@@ -14,11 +15,13 @@ mod create_partitions;
 mod create_topics;
 mod delete_groups;
 mod delete_records;
+mod delete_share_group_offsets;
 mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
 mod describe_producers;
+mod describe_share_group_offsets;
 mod describe_topic_partitions;
 mod describe_transactions;
 mod end_txn;
@@ -40,8 +43,11 @@ mod offset_delete;
 mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
+mod share_acknowledge;
+mod share_fetch;
 mod share_group_describe;
 mod share_group_heartbeat;
+mod sharing;
 mod sync_group;
 mod taking_part;
 mod transactions;
@@ -84,6 +90,8 @@ pub(crate) enum Waiting {
     Fetch(fetch::WaitingFetch),
     /// A produce whose records have not been copied by all that are in sync.
     Produce(produce::WaitingProduce),
+    /// A share consumer's fetch that has not enough bytes.
+    ShareFetch(share_fetch::WaitingShareFetch),
     /// A member that waits for its group.
     Group(GroupResponder),
 }
@@ -172,10 +180,16 @@ apis! {
     DescribeTopicPartitions 0..=0 => describe_topic_partitions::describe_topic_partitions;
     ShareGroupHeartbeat 1..=1 => share_group_heartbeat::share_group_heartbeat;
     ShareGroupDescribe 1..=1 => share_group_describe::share_group_describe;
+    ShareFetch 1..=2 => share_fetch::share_fetch;
+    ShareAcknowledge 1..=2 => share_acknowledge::share_acknowledge;
+    DescribeShareGroupOffsets 0..=1 => describe_share_group_offsets::describe_share_group_offsets;
+    AlterShareGroupOffsets 0..=0 => alter_share_group_offsets::alter_share_group_offsets;
+    DeleteShareGroupOffsets 0..=0 => delete_share_group_offsets::delete_share_group_offsets;
 }
 
 pub(crate) use fetch::resume as resume_fetch;
 pub(crate) use metadata::{brokers as metadata_brokers, row as metadata_row};
+pub(crate) use share_fetch::resume as resume_share_fetch;
 
 /// The versions in which this API is served, if it is.
 pub(crate) fn versions_of(api: ApiKey) -> Option<(i16, i16)> {

@@ -39,9 +39,8 @@ const ZSTD_FROM: i16 = 7;
 const KEPT_BYTES_MIN: usize = 64 * 1024;
 
 pub(super) fn produce(state: &mut State, now: Time, from: &Caller, request: ProduceRequest) -> Answer {
-    let admitted = transactional_records_need_an_id(&request)
-        .map_err(Refusal::from)
-        .and_then(|()| take_part(state, now, from, &request));
+    let allowed = transactional_records_need_an_id(&request).map_err(Refusal::from);
+    let admitted = allowed.clone().and_then(|()| take_part(state, now, from, &request));
     let mut refusals = Vec::new();
     let mut waiting_for = Vec::new();
     let mut responses = Vec::with_capacity(request.topic_data.len());
@@ -56,9 +55,9 @@ pub(super) fn produce(state: &mut State, now: Time, from: &Caller, request: Prod
             topic.partition_data.into_iter().map(|partition| (partition.index, partition)).collect();
         for partition in by_index.into_values() {
             let index = partition.index;
-            let appended = name
+            let appended = allowed
                 .clone()
-                .map_err(Refusal::from)
+                .and_then(|()| name.clone().map_err(Refusal::from))
                 .and_then(|name| match &admitted {
                     Ok(outside) => outside.check(&name, index).map(|()| name),
                     Err(refusal) => Err(refusal.clone()),
@@ -251,6 +250,8 @@ fn append_one(
     alone: bool,
 ) -> Result<Appended, Refusal> {
     from.check_fault(Part::Partition(topic, data.index))?;
+    // Before the records are looked at (`KafkaApis.handleProduceRequest`).
+    state.topics.partition(topic, data.index)?;
     let bytes = one_batch(from.version, data.records.unwrap_or_default()).map_err(|reject| {
         let explained = reject.code == ErrorCode::CorruptMessage;
         Refusal { explained, ..reject.into() }
@@ -420,6 +421,11 @@ fn check_records(now: Time, header: &BatchHeader, bytes: Bytes, settings: &Topic
         return Err(Refusal { records: rejected, explained: true, ..reject.into() });
     }
     let stored = match target_codec(settings.compression) {
+        // Kafka's writer of batches knows no producer without an epoch, its reader does.
+        Some(target) if target != source && header.has_producer_id() && header.producer_epoch < 0 => {
+            let message = format!("producer {} writes without an epoch", header.producer_id);
+            return Err(Reject::new(ErrorCode::UnknownServerError, message).into());
+        }
         Some(target) if target != source => recompress(header, &bytes, target).map_err(corrupt)?,
         _ => bytes,
     };

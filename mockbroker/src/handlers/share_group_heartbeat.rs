@@ -1,12 +1,13 @@
 //! ShareGroupHeartbeat (76), version 1.
 //!
 //! Does: members of share groups (KIP-932) join, beat, learn which partitions they may read, and leave.
-//! Leaves out: nothing of its own; ShareFetch and ShareAcknowledge are not served yet.
+//! Leaves out: nothing.
 //! Differs from Apache Kafka: a partition can be assigned from the heartbeat after the one that first asks for its topic;
 //! Kafka's state topic may take longer to be ready.
 
 use super::Answer;
 use super::groups::{coordinated, explained, speaking_share_protocol};
+use super::sharing::is_valid_id;
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
 use crate::state::State;
@@ -53,33 +54,28 @@ fn beat(state: &mut State, now: Time, from: &Caller, request: &ShareGroupHeartbe
         client_id: &from.client_id,
         client_host: &from.client_host,
     };
-    state.groups.share_beat(now, &beat, &pace)
+    state.share_beat(now, &beat, &pace)
 }
 
 /// Refuses what no client should send (`GroupCoordinatorService.throwIfShareGroupHeartbeatRequestIsInvalid`).
 fn check(request: &ShareGroupHeartbeatRequest) -> Result<(), Reject> {
     let is_blank = |text: &str| text.trim().is_empty();
     let problem = if !is_valid_id(&request.member_id) {
-        "Invalid member id in the request."
+        "member_id must have 1 to 36 characters"
     } else if is_blank(&request.member_id) {
-        "MemberId can't be empty."
+        "member_id is blank"
     } else if is_blank(&request.group_id) {
-        "GroupId can't be empty."
+        "group_id is blank"
     } else if request.rack_id.as_deref().is_some_and(is_blank) {
-        "RackId can't be empty."
+        "rack_id is blank"
     } else if request.member_epoch == 0 && request.subscribed_topic_names.as_ref().is_none_or(Vec::is_empty) {
-        "SubscribedTopicNames must be set in first request."
+        "who joins must subscribe to topics"
     } else if request.member_epoch < LEAVE {
-        "MemberEpoch is invalid."
+        "no member can be in this member_epoch"
     } else {
         return Ok(());
     };
     Err(Reject::new(ErrorCode::InvalidRequest, problem))
-}
-
-/// Neither empty nor longer than a UUID (`KafkaApis.isMemberIdValid`).
-fn is_valid_id(id: &str) -> bool {
-    !id.is_empty() && id.encode_utf16().count() <= 36
 }
 
 fn answered(member_id: Str, beaten: Beaten) -> ShareGroupHeartbeatResponse {

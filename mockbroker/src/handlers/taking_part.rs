@@ -105,6 +105,9 @@ fn transactional_batches(state: &State, from: &Caller, request: &ProduceRequest)
     for topic in &request.topic_data {
         let Ok(name) = named_topic(state, from.version >= 13, topic.topic_id, &topic.name) else { continue };
         for partition in &topic.partition_data {
+            if state.topics.partition(&name, partition.index).is_err() {
+                continue;
+            }
             let refused = from.check_fault(Part::Partition(&name, partition.index)).is_err();
             if let Some(batch) = transactional(from.version, partition).filter(|_| !refused) {
                 found.push(((name.clone(), partition.index), batch));

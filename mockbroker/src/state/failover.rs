@@ -159,6 +159,7 @@ impl State {
             return false;
         }
         self.fetch_sessions.forget_node(node);
+        self.shares.forget_node(node);
         self.replication.unclean.insert(node);
         self.with_coordinators(now, |state| {
             state.at_partitions_of(node, |partition, rules| {
@@ -195,6 +196,7 @@ impl State {
     pub(crate) fn finish_stop(&mut self, now: Time, node: NodeId) {
         self.nodes.set_running(node, false);
         self.fetch_sessions.forget_node(node);
+        self.shares.forget_node(node);
         self.at_partitions_of(node, |partition, rules| {
             partition.flush(now, node);
             partition.set_up(node, false);

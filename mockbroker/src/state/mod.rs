@@ -9,6 +9,8 @@ pub mod log;
 pub mod nodes;
 pub mod producers;
 pub mod replication;
+pub mod share;
+mod sharing;
 pub mod topics;
 pub mod transaction_index;
 pub mod transactions;
@@ -25,6 +27,7 @@ use groups::Groups;
 use nodes::{Node, NodeId, Nodes};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use share::Shares;
 use std::collections::{BTreeMap, BTreeSet};
 use topics::{OFFSETS_TOPIC, Partition, Topics};
 use transactions::{ProducerIds, Transactions};
@@ -46,6 +49,8 @@ pub struct State {
     pub transactions: Transactions,
     /// Incremental fetch sessions.
     pub fetch_sessions: FetchSessions,
+    /// What share groups read.
+    pub shares: Shares,
     /// The cluster's only source of chance.
     pub rng: SmallRng,
     /// How far the brokers' wall clock, which stamps records, is off from the time they are told.
@@ -114,6 +119,7 @@ impl State {
             groups,
             transactions,
             fetch_sessions: FetchSessions::default(),
+            shares: Shares::default(),
             rng,
             wall_clock_offset_ms: 0,
             producer_ids: ProducerIds::default(),
@@ -157,6 +163,7 @@ impl State {
         let topic = self.topics.delete(name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
         self.configs.remove_topic(name);
         self.groups.topic_deleted(name);
+        self.shares.forget(|key| key.topic == topic.id);
         for index in 0..topic.partitions.len() {
             self.changed.insert((name.to_owned(), index as i32));
         }

@@ -289,7 +289,10 @@ impl Producer {
 
     fn check_sequence(&self, batch: &BatchHeader) -> Result<(), Reject> {
         let last = self.batches.back().map_or(-1, |last| last.last_sequence);
-        let in_order = if batch.producer_epoch == self.epoch {
+        let in_order = if self.epoch < 0 {
+            // Kafka takes a producer last seen without an epoch for one it does not know (`ProducerAppendInfo`).
+            true
+        } else if batch.producer_epoch == self.epoch {
             follows(last, batch.base_sequence)
         } else {
             batch.base_sequence == 0 // KIP-360: a new epoch starts over

@@ -13,7 +13,9 @@ use rehearsal_mockbroker::time::{Time, millis};
 use rehearsal_mockbroker::wire::generated::create_partitions_request::{
     CreatePartitionsRequest, CreatePartitionsTopic,
 };
-use rehearsal_mockbroker::wire::generated::create_topics_request::{CreatableTopic, CreateTopicsRequest};
+use rehearsal_mockbroker::wire::generated::create_topics_request::{
+    CreatableReplicaAssignment, CreatableTopic, CreateTopicsRequest,
+};
 use rehearsal_mockbroker::wire::generated::delete_topics_request::DeleteTopicsRequest;
 use rehearsal_mockbroker::wire::generated::find_coordinator_request::FindCoordinatorRequest;
 use rehearsal_mockbroker::wire::generated::incremental_alter_configs_request::{
@@ -123,6 +125,11 @@ impl Kafka {
         self.answers.remove(&conn)
     }
 
+    pub(crate) fn disconnect(&mut self, conn: ConnId) {
+        let outputs = self.cluster.disconnect(self.now, conn);
+        self.carry_out(outputs);
+    }
+
     pub(crate) fn control(&mut self, command: Command) {
         let outputs = self.cluster.control(self.now, command).expect("a command that can be done");
         self.carry_out(outputs);
@@ -149,6 +156,27 @@ impl Kafka {
             CreatableTopic { name: Str::from(name), num_partitions, replication_factor: -1, ..Default::default() };
         let request = CreateTopicsRequest { topics: vec![topic], ..Default::default() };
         let conn = self.connect();
+        match self.ask_any(conn, 7, request.into()) {
+            Some(Response::CreateTopics(created)) => assert_eq!(created.topics[0].error_code, 0, "{created:?}"),
+            other => panic!("no answer: {other:?}"),
+        }
+    }
+
+    /// A topic whose partitions live on these brokers, the leader first.
+    pub(crate) fn create_topic_with_replicas(&mut self, name: &str, replicas: &[&[i32]]) {
+        let row = |(index, brokers): (i32, &&[i32])| CreatableReplicaAssignment {
+            partition_index: index,
+            broker_ids: brokers.to_vec(),
+        };
+        let topic = CreatableTopic {
+            name: Str::from(name),
+            num_partitions: -1,
+            replication_factor: -1,
+            assignments: (0..).zip(replicas).map(row).collect(),
+            ..Default::default()
+        };
+        let conn = self.connect();
+        let request = CreateTopicsRequest { topics: vec![topic], ..Default::default() };
         match self.ask_any(conn, 7, request.into()) {
             Some(Response::CreateTopics(created)) => assert_eq!(created.topics[0].error_code, 0, "{created:?}"),
             other => panic!("no answer: {other:?}"),

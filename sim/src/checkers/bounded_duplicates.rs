@@ -5,7 +5,8 @@
 //! - `without-cause`: a consumer was given a record twice within one assignment.
 //! - `committed`: a record came again although its offset had been stored before the partition was given anew.
 //! - `after-a-clean-handover`: it came again although its owner was done with it, gave the partition up in order, and no
-//!   fault was there to keep it from committing.
+//!   fault was there to keep it from committing. That it was told to leave is none: it may commit before it goes.
+//! - `handled-again`: it was handled well twice within one delivery.
 //! - `handled-twice-in-peace`: it was handled well twice, and there was no fault in the whole run.
 //!
 //! Scenarios: every zombie, a stale stored offset, an epoch that replays a week.
@@ -19,6 +20,7 @@ use super::view::{Lives, Offsets};
 use super::{Checker, Findings};
 use crate::history::{Event, Handled, History, Place, TopicPartition, What};
 use crate::name::Name;
+use crate::plan::Family;
 
 /// Duplicates have a cause.
 #[derive(Debug, Clone, Copy, Default)]
@@ -43,6 +45,8 @@ struct Given {
     assignment: usize,
     /// When its owner gave the partition up in order, being done with it.
     handed_over: Option<usize>,
+    /// … because it left the group.
+    left: bool,
 }
 
 impl Checker for BoundedDuplicates {
@@ -62,12 +66,16 @@ impl Checker for BoundedDuplicates {
         let mut given: BTreeMap<(&Name, u32, &Place), Given> = BTreeMap::new();
         let mut well: BTreeMap<(&Name, u32, &Place), usize> = BTreeMap::new();
         let mut done: BTreeSet<(&Name, &Name, &Place)> = BTreeSet::new();
+        let mut settled: BTreeMap<(&Name, &Name, &Place), usize> = BTreeMap::new();
+        let mut leaving: BTreeSet<&Name> = BTreeSet::new();
         for (number, event) in history.numbered() {
             let Event { node, what, at: now } = event;
             lives.see(what);
             offsets.see(what);
             match what {
+                What::ShutdownBegan { .. } => drop(leaving.insert(node)),
                 What::Assigned { group, partitions, .. } => {
+                    leaving.remove(node);
                     for tp in partitions {
                         let stored = offsets.get(group, tp);
                         assigned.insert((node, group, tp), Assignment { number, stored, excused: false });
@@ -91,10 +99,15 @@ impl Checker for BoundedDuplicates {
                         // An offset that was stored is judged as such; this is about one that should have been.
                         let stored = offsets.get(group, &at.tp).is_some_and(|stored| stored > at.offset);
                         given.handed_over = (!stored).then_some(number);
+                        given.left = leaving.contains(node);
                     }
                 }
-                What::NodeCrashed => assigned.retain(|(of, ..), _| *of != node),
+                What::NodeCrashed => {
+                    assigned.retain(|(of, ..), _| *of != node);
+                    settled.retain(|(of, ..), _| *of != node);
+                }
                 What::Delivered { group, at, message, .. } => {
+                    settled.remove(&(node, group, at));
                     let key = (group, lives.of(&at.tp.topic), at);
                     let unknown = Assignment { excused: true, ..Assignment::default() };
                     let assignment = assigned.get(&(node, group, &at.tp)).unwrap_or(&unknown);
@@ -114,17 +127,28 @@ impl Checker for BoundedDuplicates {
                             });
                         } else if let Some(handed_over) = before.handed_over
                             && !assignment.excused
-                            && !faults.iter().any(|fault| fault.overlaps(history.events()[before.event].at, *now))
+                            && !faults
+                                .iter()
+                                .filter(|fault| fault.family != Family::Churn || !before.left)
+                                .any(|fault| fault.overlaps(history.events()[before.event].at, *now))
                         {
                             found.broken("after-a-clean-handover", &[before.event, handed_over, number], || {
                                 format!("{group} was given {message} at {at} again, though its owner was done with it and gave {} up in order", at.tp)
                             });
                         }
                     }
-                    given.insert(key, Given { event: number, assignment: assignment.number, handed_over: None });
+                    given.insert(
+                        key,
+                        Given { event: number, assignment: assignment.number, handed_over: None, left: false },
+                    );
                 }
                 What::Finished { group, at, message, how: Handled::Well, .. } => {
                     done.insert((node, group, at));
+                    if let Some(before) = settled.insert((node, group, at), number) {
+                        found.broken("handled-again", &[before, number], || {
+                            format!("{group} handled {message} at {at} well, and then once more, of one delivery")
+                        });
+                    }
                     let before = well.insert((group, lives.of(&at.tp.topic), at), number);
                     if let Some(before) = before.filter(|_| faults.is_empty()) {
                         found.broken("handled-twice-in-peace", &[before, number], || {
@@ -143,7 +167,6 @@ impl Checker for BoundedDuplicates {
 mod tests {
     use super::*;
     use crate::checkers::story::{Story, kinds};
-    use crate::plan::Family;
 
     const SILENT: [&str; 0] = [];
 
@@ -180,8 +203,21 @@ mod tests {
         assert_eq!(kinds(&BoundedDuplicates, &handover(one()).live()), ["after-a-clean-handover"]);
         let faulty = handover(one().fault("f1", Family::Partition, &["w"]));
         assert_eq!(kinds(&BoundedDuplicates, &faulty.live()), SILENT);
+        let churn = one().fault("f1", Family::Churn, &["w"]);
+        assert_eq!(kinds(&BoundedDuplicates, &handover(churn.clone()).live()), SILENT);
+        let leaving = churn.note("w", What::ShutdownBegan { within: std::time::Duration::from_secs(40) });
+        assert_eq!(kinds(&BoundedDuplicates, &handover(leaving).live()), ["after-a-clean-handover"]);
         let unfinished = one().revoked("w").assigned("v").read("v", "a-0", 0);
         assert_eq!(kinds(&BoundedDuplicates, &unfinished.live()), SILENT);
+    }
+
+    #[test]
+    fn what_went_well_is_not_handled_again() {
+        let again = one().fault("f1", Family::Pause, &["w"]).handled("w", "a-0", 0).handled("w", "a-0", 0);
+        assert_eq!(kinds(&BoundedDuplicates, &again.live()), ["handled-again"]);
+        let given_anew = one().fault("f1", Family::Pause, &["w"]).handled("w", "a-0", 0).lost("w").assigned("w");
+        let given_anew = given_anew.read("w", "a-0", 0).handled("w", "a-0", 0);
+        assert_eq!(kinds(&BoundedDuplicates, &given_anew.live()), SILENT);
     }
 
     #[test]

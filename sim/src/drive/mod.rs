@@ -19,12 +19,13 @@
 
 pub(crate) mod evidence;
 pub(crate) mod faults;
+mod hunt;
 mod nodes;
 mod search;
 pub(crate) mod witness;
 
 use crate::check::{Kafka, Setup};
-use crate::checkers::{self, Judgement, Signature, Violation};
+use crate::checkers::{self, Checker, Judgement, Signature, Violation};
 use crate::coverage::Coverage;
 use crate::history::{Event, GroupTerms, History};
 use crate::name::Name;
@@ -36,6 +37,8 @@ use crate::world::{Runtime, World};
 use evidence::Evidence;
 use faults::Faults;
 use nodes::{Due, Publisher, Shift, Worker};
+use rehearsal_bus::config::Limits;
+use rehearsal_bus::mutant;
 use rehearsal_mockbroker::config::{ClusterConfig, TopicConfig};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,6 +47,8 @@ use std::time::Duration;
 use witness::Witness;
 
 pub use faults::{Unsupported, unsupported};
+pub use hunt::{Caught, Hunted, hunt, rows as hunted_rows, table as hunted_table};
+pub use rehearsal_bus::mutant::{Mutant, PLANTABLE};
 pub use search::{Broken, Found, Progress, Told, search, tell};
 
 /// What is added to a worker's name for the process that takes its place.
@@ -62,35 +67,10 @@ pub struct Drive {
     pub settings: Settings,
     /// Run this plan with every seed, instead of drawing one from it. Default none.
     pub plan: Option<Plan>,
-    /// A bug planted into the workers, to see that it is found. Default none.
+    /// Whether what nobody but the operator can prevent breaks a promise too. Default no.
+    pub strict: bool,
+    /// A bug planted into the bus, to see that it is found; needs [`PLANTABLE`]. Default none.
     pub mutant: Option<Mutant>,
-}
-
-/// A bug to be planted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Mutant {
-    /// Says that a record is handled before it is.
-    CommitsBeforeHandling,
-    /// Gives records up without keeping them.
-    LosesDeadLetters,
-}
-
-impl Mutant {
-    /// All of them.
-    pub const ALL: [Self; 2] = [Self::CommitsBeforeHandling, Self::LosesDeadLetters];
-
-    /// The one of this name.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|mutant| mutant.name() == name)
-    }
-
-    /// Its name: `commits-before-handling`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::CommitsBeforeHandling => "commits-before-handling",
-            Self::LosesDeadLetters => "loses-dead-letters",
-        }
-    }
 }
 
 /// What a run came to, as its process sends it.
@@ -198,6 +178,8 @@ impl Drive {
     /// Sets a run of this plan up.
     fn describe(&self, plan: &Plan, setup: &mut Setup, telling: Option<OwnTelling>) {
         let evidence = Evidence::default();
+        // Again in the process of the run, and there before any bus is made.
+        mutant::plant(self.mutant);
         let bootstrap = setup.kafka(Kafka::from_config(cluster(plan)));
         kernel(plan, setup);
         for publisher in publishers(plan, &bootstrap, &evidence) {
@@ -205,7 +187,7 @@ impl Drive {
             let name = publisher.name.clone();
             setup.node_on(&name, Runtime::CurrentThread, move || nodes::publish(Arc::clone(&publisher)));
         }
-        for worker in workers(plan, &bootstrap, &evidence, self.mutant) {
+        for worker in workers(plan, &bootstrap, &evidence) {
             let worker = Arc::new(worker);
             let name = worker.name.clone();
             setup.node_on(&name, Runtime::MultiThread(2), move || nodes::work(Arc::clone(&worker)));
@@ -232,10 +214,11 @@ impl Drive {
         setup.at(plan.chaos, move |world| faults.heal_all(world));
         setup.duration(plan.chaos.saturating_add(settle(plan)));
         setup.ends_when(at_rest(plan, &evidence));
-        let plan = plan.clone();
+        let (plan, strict) = (plan.clone(), self.strict);
         setup.report(move |world| {
             let history = evidence.history(world, plan.terms(), &topics);
-            let verdict = judge(&plan, &history, telling);
+            let checkers = if strict { checkers::strict() } else { checkers::all() };
+            let verdict = judge(&plan, &history, &checkers, telling);
             serde_json::to_vec(&verdict).unwrap_or_default()
         });
     }
@@ -263,8 +246,8 @@ impl Telling<'_> {
 /// What is tested, in reports.
 const NAME: &str = "the bus";
 
-fn judge(plan: &Plan, history: &History, telling: Option<OwnTelling>) -> Verdict {
-    let judgement = checkers::judge(history, &checkers::all());
+fn judge(plan: &Plan, history: &History, checkers: &[Box<dyn Checker>], telling: Option<OwnTelling>) -> Verdict {
+    let judgement = checkers::judge(history, checkers);
     let broken = judgement.first().cloned();
     let others = judgement.violations().filter(|other| Some(*other) != broken.as_ref());
     let mut hits: BTreeMap<Family, u64> = BTreeMap::new();
@@ -310,11 +293,13 @@ fn cluster(plan: &Plan) -> ClusterConfig {
     // Otherwise every group waits three seconds for its first members.
     config.configs.insert("group.initial.rebalance.delay.ms".to_owned(), "500".to_owned());
     for setup in plan.setup() {
-        let plan::Setup::Topic { name, partitions, replicas, min_isr } = setup else { continue };
+        let plan::Setup::Topic { name, partitions, replicas, min_isr, unclean } = setup else { continue };
         for name in [name.to_string(), dead_letters(name)] {
             let mut topic = TopicConfig::new(name, i32::try_from(*partitions).unwrap_or(i32::MAX));
             topic.replication_factor = i16::try_from(*replicas).ok();
             topic.configs.extend(min_isr.map(|min| ("min.insync.replicas".to_owned(), min.to_string())));
+            let unclean = unclean.map(|unclean| (unclean == plan::Switch::Yes).to_string());
+            topic.configs.extend(unclean.map(|unclean| ("unclean.leader.election.enable".to_owned(), unclean)));
             config.topics.push(topic);
         }
     }
@@ -345,9 +330,10 @@ fn settle(plan: &Plan) -> Duration {
         for setup in plan.setup() {
             let plan::Setup::Group { name, .. } = setup else { continue };
             let Some(terms) = groups.get(name) else { continue };
+            let timeout = nodes::handler_timeout(setup);
             for (_, behaviour) in plan.behaviours(name, &record.message) {
                 let taken = takes.entry((name, record.aggregate)).or_default();
-                *taken = taken.saturating_add(longest(behaviour, terms));
+                *taken = taken.saturating_add(longest(behaviour, terms, timeout));
             }
         }
     }
@@ -356,18 +342,45 @@ fn settle(plan: &Plan) -> Duration {
 }
 
 /// The longest a record with this behaviour may take, all attempts and the waits between them together.
-fn longest(behaviour: &plan::Behaviour, terms: &GroupTerms) -> Duration {
+fn longest(behaviour: &plan::Behaviour, terms: &GroupTerms, timeout: Duration) -> Duration {
     let attempts = terms.retries.saturating_add(1);
     let (each, failures) = match behaviour {
         plan::Behaviour::Slow { by } => (*by, 0),
-        plan::Behaviour::Hang { times } => (nodes::HANDLER_TIMEOUT, *times),
+        plan::Behaviour::Hang { times } => (timeout, *times),
         plan::Behaviour::Fail { times } | plan::Behaviour::Panic { times } | plan::Behaviour::Cancel { times } => {
             (Duration::from_secs(1), *times)
         }
         plan::Behaviour::FailAlways {} => (Duration::ZERO, attempts),
+        plan::Behaviour::Unreadable {} => (Duration::ZERO, 0),
     };
     let waits = (1..=failures.min(attempts)).filter_map(|failure| terms.wait(failure)).map(|(_, longest)| longest);
     each.saturating_mul(attempts).saturating_add(waits.sum())
+}
+
+/// How much room buses have, and how much patience. Half of all runs have little, so that what happens at a bound
+/// happens in small runs too; a plan says nothing of it, for nothing that is promised depends on it.
+#[derive(Debug, Clone, Copy)]
+struct Room {
+    limits: Limits,
+    /// How long a record may be on its way to the brokers.
+    delivery: Duration,
+}
+
+impl Room {
+    fn of(plan: &Plan) -> Self {
+        let mut chance = plan.chance("room");
+        let tight = Limits {
+            in_flight_max: 4,
+            partition_records_max: 8,
+            parked_keys_max: 2,
+            lane_records_max: 3,
+            watermark_span_max: 16,
+        };
+        Self {
+            limits: if chance.odds(1, 2) { tight } else { Limits::default() },
+            delivery: Duration::from_secs(if chance.odds(1, 2) { 5 } else { 120 }),
+        }
+    }
 }
 
 /// Half of all runs change threads at locks, and half see what is sent arrive in pieces.
@@ -384,16 +397,27 @@ fn publishers<'a>(plan: &'a Plan, bootstrap: &'a str, evidence: &'a Evidence) ->
         let plan::Setup::Publisher { name, acks, idempotent, .. } = setup else { return None };
         let mut records: BTreeMap<Name, Vec<Due>> = BTreeMap::new();
         for record in plan.records().into_iter().filter(|record| record.publisher == name) {
-            let due = Due { at: record.at, message: record.message, aggregate: record.aggregate.clone() };
+            // In no group in particular: a record is what it is for all of them.
+            let unreadable = plan.behaviours("", &record.message).any(|(_, of)| *of == plan::Behaviour::Unreadable {});
+            let due =
+                Due { at: record.at, message: record.message.clone(), aggregate: record.aggregate.clone(), unreadable };
             records.entry(record.topic.clone()).or_default().push(due);
         }
         let (bootstrap, evidence) = (bootstrap.to_owned(), evidence.clone());
-        Some(Publisher { name: name.clone(), bootstrap, acks: *acks, idempotent: *idempotent, records, evidence })
+        Some(Publisher {
+            name: name.clone(),
+            bootstrap,
+            acks: *acks,
+            idempotent: *idempotent,
+            room: Room::of(plan),
+            records,
+            evidence,
+        })
     })
 }
 
 /// The workers, and those that take their places for a while.
-fn workers(plan: &Plan, bootstrap: &str, evidence: &Evidence, mutant: Option<Mutant>) -> Vec<Worker> {
+fn workers(plan: &Plan, bootstrap: &str, evidence: &Evidence) -> Vec<Worker> {
     let mut behaviours = plan.clone();
     behaviours.lines.retain(|line| matches!(line.entry, Entry::Behaviour { .. }));
     let groups: BTreeMap<&Name, &plan::Setup> = plan
@@ -415,8 +439,8 @@ fn workers(plan: &Plan, bootstrap: &str, evidence: &Evidence, mutant: Option<Mut
             instance: instance.clone(),
             shifts,
             behaviours: behaviours.clone(),
+            room: Room::of(plan),
             evidence: evidence.clone(),
-            mutant,
         };
         workers.push(worker(name.clone(), shifts(plan, name, start.unwrap_or_default())));
         if !taken_over.is_empty() {

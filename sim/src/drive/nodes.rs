@@ -1,7 +1,7 @@
 //! What the nodes of a run do: programs as a user writes them, on the real bus, that publish what the plan says and
 //! handle as it says.
 
-use super::Mutant;
+use super::Room;
 use super::evidence::{Evidence, place};
 use crate::history::{Handled as How, Place, TopicPartition, What};
 use crate::name::Name;
@@ -9,7 +9,7 @@ use crate::plan::{self, Acks, Behaviour, Isolation, Plan, Reset, Switch};
 use crate::world;
 use rehearsal_bus::config::{AutoOffsetReset, ClientProperties, KafkaEventBusConfig, TopicNaming};
 use rehearsal_bus::hooks::{Hooks, Step};
-use rehearsal_bus::{KafkaEventBus, NotAcknowledged, RetryPolicy, prelude::*};
+use rehearsal_bus::{AggregateId, KafkaEventBus, NotAcknowledged, RetryPolicy, prelude::*};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,8 +17,17 @@ use std::task::Poll;
 use std::time::Duration;
 use uuid::Uuid;
 
-/// A handler that takes longer has failed; without this one that hangs would hold its aggregate for ever.
-pub(super) const HANDLER_TIMEOUT: Duration = Duration::from_secs(30);
+/// A handler that takes longer has failed, unless its group says otherwise; without this one that hangs would hold its
+/// aggregate for ever.
+const HANDLER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a handler of this group may take.
+pub(super) fn handler_timeout(group: &plan::Setup) -> Duration {
+    match group {
+        plan::Setup::Group { handler, .. } => handler.unwrap_or(HANDLER_TIMEOUT),
+        _ => HANDLER_TIMEOUT,
+    }
+}
 
 /// What a worker that leaves may take for it, and what the client may take after that to let go of the group.
 const SHUTDOWN: Duration = Duration::from_secs(30);
@@ -36,6 +45,22 @@ pub(super) struct Message {
     message: String,
 }
 
+/// What they publish where a record is to be unreadable: one of another schema under the same name.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Unreadable {
+    aggregate: [String; 1],
+    message: String,
+}
+
+impl DomainEvent for Unreadable {
+    const EVENT_TYPE: &'static str = Message::EVENT_TYPE;
+    const AGGREGATE_TYPE: &'static str = Message::AGGREGATE_TYPE;
+
+    fn aggregate_id(&self) -> AggregateId {
+        self.aggregate[0].as_str().into()
+    }
+}
+
 /// What a node that publishes is told.
 #[derive(Debug)]
 pub(super) struct Publisher {
@@ -43,6 +68,7 @@ pub(super) struct Publisher {
     pub(super) bootstrap: String,
     pub(super) acks: Acks,
     pub(super) idempotent: Switch,
+    pub(super) room: Room,
     /// By topic, in the order of time.
     pub(super) records: BTreeMap<Name, Vec<Due>>,
     pub(super) evidence: Evidence,
@@ -54,6 +80,8 @@ pub(super) struct Due {
     pub(super) at: Duration,
     pub(super) message: Name,
     pub(super) aggregate: Name,
+    /// Whether nobody can read it.
+    pub(super) unreadable: bool,
 }
 
 /// What a node that handles is told.
@@ -69,8 +97,8 @@ pub(super) struct Worker {
     pub(super) taken_over: Vec<Shift>,
     /// What handlers do: the lines about it, and no others.
     pub(super) behaviours: Plan,
+    pub(super) room: Room,
     pub(super) evidence: Evidence,
-    pub(super) mutant: Option<Mutant>,
 }
 
 /// From when until when; the last one has no end.
@@ -112,18 +140,20 @@ async fn publish_to(publisher: Arc<Publisher>, topic: Name) {
             Acks::None => rehearsal_bus::config::Acks::Zero,
         })
         .enable_idempotence(publisher.idempotent == Switch::Yes)
+        .enable_metrics(false)
+        .delivery_timeout(publisher.room.delivery)
         .compression(rehearsal_bus::config::Compression::None)
         .enable_tracing(false)
         .build();
     let config = config.unwrap_or_else(|error| panic!("{name} cannot be set up: {error}"));
     let bus = KafkaEventBus::builder(config).hooks(acknowledgements(&publisher, &names)).build();
     connect(&bus).await;
-    for Due { at, message, aggregate } in &publisher.records[&topic] {
+    for Due { at, message, aggregate, unreadable } in &publisher.records[&topic] {
         sleep_until(*at).await;
         if evidence.was_attempted(message) {
             continue; // by this node before it died
         }
-        let event = Event::new(Message { aggregate: aggregate.to_string(), message: message.to_string() });
+        let event = record(aggregate, message, *unreadable);
         names.lock().unwrap_or_else(PoisonError::into_inner).insert(event.event_id(), message.clone());
         evidence.record(
             name,
@@ -147,6 +177,14 @@ async fn publish_to(publisher: Arc<Publisher>, topic: Name) {
         }
     }
     std::future::pending().await
+}
+
+fn record(aggregate: &Name, message: &Name, unreadable: bool) -> AnyEvent {
+    let (aggregate, message) = (aggregate.to_string(), message.to_string());
+    match unreadable {
+        true => Event::new(Unreadable { aggregate: [aggregate], message }).into_any(),
+        false => Event::new(Message { aggregate, message }).into_any(),
+    }
 }
 
 fn is_unknown(error: &BusError) -> bool {
@@ -232,7 +270,8 @@ async fn work_one_shift(worker: &Arc<Worker>, until: Option<Duration>) {
 }
 
 fn config(worker: &Worker) -> KafkaEventBusConfig {
-    let plan::Setup::Group { name, topic, reset, isolation, retries, base, max, jitter, session } = &worker.group
+    let plan::Setup::Group { name, topic, reset, isolation, retries, base, max, jitter, session, poll, .. } =
+        &worker.group
     else {
         panic!("{} works in no group", worker.name);
     };
@@ -252,10 +291,13 @@ fn config(worker: &Worker) -> KafkaEventBusConfig {
             Reset::Earliest => AutoOffsetReset::Earliest,
             Reset::Latest => AutoOffsetReset::Latest,
         })
+        .enable_metrics(false)
         .session_timeout_ms(u32::try_from(session.as_millis()).unwrap_or(u32::MAX))
         .retry(RetryPolicy::exponential(*base, *max).max_retries(*retries).jitter(jitter.get()))
-        .enable_dlq(worker.mutant != Some(Mutant::LosesDeadLetters))
-        .handler_timeout(HANDLER_TIMEOUT)
+        .maybe_max_poll_interval_ms(poll.map(|poll| u32::try_from(poll.as_millis()).unwrap_or(u32::MAX)))
+        .handler_timeout(handler_timeout(&worker.group))
+        .limits(worker.room.limits)
+        .delivery_timeout(worker.room.delivery)
         .compression(rehearsal_bus::config::Compression::None)
         .client_properties(client.into_iter().collect::<ClientProperties>())
         .enable_tracing(false)
@@ -299,15 +341,7 @@ fn watch(worker: &Arc<Worker>) -> Hooks {
 
 /// One attempt at a record.
 async fn handle(worker: Arc<Worker>, event: Event<Message>, cx: Ctx) -> Handled {
-    if worker.mutant == Some(Mutant::CommitsBeforeHandling) {
-        tokio::spawn(async move { attempt(&worker, &event, &cx).await.is_ok() });
-        return Ok(());
-    }
-    attempt(&worker, &event, &cx).await
-}
-
-async fn attempt(worker: &Arc<Worker>, event: &Event<Message>, cx: &Ctx) -> Handled {
-    let mut handling = Handling::begin(worker, event, cx);
+    let mut handling = Handling::begin(&worker, &event, &cx);
     let done = behave(&mut handling).await;
     handling.how = Some(if done.is_ok() { How::Well } else { How::Failed });
     done
@@ -360,7 +394,7 @@ impl Drop for Handling {
     fn drop(&mut self) {
         let unfinished = || match () {
             () if std::thread::panicking() => How::Panicked,
-            () if world::now().saturating_sub(self.began) >= HANDLER_TIMEOUT => How::Failed,
+            () if world::now().saturating_sub(self.began) >= handler_timeout(&self.worker.group) => How::Failed,
             () => How::Cancelled,
         };
         let how = self.how.unwrap_or_else(unfinished);
@@ -389,6 +423,8 @@ async fn behave(handling: &mut Handling) -> Handled {
         let attempt = handling.attempt;
         let acts = match behaviour {
             Behaviour::Slow { .. } | Behaviour::FailAlways {} => true,
+            // It is unreadable from the start; one that comes here was read.
+            Behaviour::Unreadable {} => false,
             Behaviour::Fail { times }
             | Behaviour::Panic { times }
             | Behaviour::Hang { times }
@@ -403,7 +439,7 @@ async fn behave(handling: &mut Handling) -> Handled {
         handling.told.push(label.clone());
         match behaviour {
             Behaviour::Slow { by } => tokio::time::sleep(*by).await,
-            Behaviour::Fail { .. } | Behaviour::FailAlways {} => {
+            Behaviour::Fail { .. } | Behaviour::FailAlways {} | Behaviour::Unreadable {} => {
                 return Err(HandlerError::retry(format!("planned: {label}")));
             }
             // Without the panic hook: what is planned is no news.

@@ -117,8 +117,10 @@ lines! {
         /// How many brokers hold each.
         replicas: u32,
         /// `min.insync.replicas`; Kafka's default, 1, when absent.
-        min_isr: Option<u32>
-    } = "topic" (name "partitions" partitions "replicas" replicas ["min-isr" min_isr]);
+        min_isr: Option<u32>,
+        /// `unclean.leader.election.enable`; Kafka's default, no, when absent.
+        unclean: Option<Switch>
+    } = "topic" (name "partitions" partitions "replicas" replicas ["min-isr" min_isr] ["unclean" unclean]);
     /// A group of workers, and the terms on which it handles.
     Group {
         /// Its name.
@@ -138,9 +140,13 @@ lines! {
         /// By which share a wait may differ.
         jitter: Share,
         /// After this long without a heartbeat a member is put out.
-        session: Duration
+        session: Duration,
+        /// After this long without a poll a member leaves by itself (`max.poll.interval.ms`); five minutes when absent.
+        poll: Option<Duration>,
+        /// A handler that takes longer has failed; half a minute when absent.
+        handler: Option<Duration>
     } = "group" (name "reads" topic "reset" reset "isolation" isolation "retries" retries "base" base "max" max "jitter" jitter
-        "session" session);
+        "session" session ["poll" poll] ["handler" handler]);
     /// A node that publishes.
     Publisher {
         /// Its name.
@@ -203,6 +209,8 @@ lines! {
     } = "fail" (times "times");
     /// Every attempt fails: a poison pill.
     FailAlways {} = "fail-always" ();
+    /// It never comes to the handler: its value cannot be read.
+    Unreadable {} = "unreadable" ();
     /// Its first attempts panic.
     Panic {
         /// How many of them.
@@ -624,7 +632,9 @@ impl Behaviour {
         match self {
             Self::Slow { .. } => Family::SlowHandler,
             Self::Hang { .. } | Self::Cancel { .. } => Family::HungHandler,
-            Self::Fail { .. } | Self::FailAlways {} | Self::Panic { .. } => Family::FailingHandler,
+            Self::Fail { .. } | Self::FailAlways {} | Self::Unreadable {} | Self::Panic { .. } => {
+                Family::FailingHandler
+            }
         }
     }
 }

@@ -243,7 +243,7 @@ impl Plan {
     /// The terms of its groups, for the [history](crate::history) of the run.
     pub fn terms(&self) -> Terms {
         let groups = self.setup().filter_map(|setup| match setup {
-            Setup::Group { name, topic, reset, isolation, retries, base, max, jitter, session } => Some((
+            Setup::Group { name, topic, reset, isolation, retries, base, max, jitter, session, .. } => Some((
                 name.clone(),
                 GroupTerms {
                     topics: vec![topic.0.clone()],

@@ -7,17 +7,17 @@ use tests::differential::Stage;
 
 use crate::verbs::{batch, fetch, from, produce, text};
 
-const TOPIC: i8 = 2;
+pub(crate) const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
 const BROKER_LOGGER: i8 = 8;
 const GROUP: i8 = 32;
 
-const SET: i8 = 0;
-const DELETE: i8 = 1;
+pub(crate) const SET: i8 = 0;
+pub(crate) const DELETE: i8 = 1;
 const APPEND: i8 = 2;
 const SUBTRACT: i8 = 3;
 
-fn describe(kind: i8, name: &str, keys: Option<&[&str]>) -> DescribeConfigsRequest {
+pub(crate) fn describe(kind: i8, name: &str, keys: Option<&[&str]>) -> DescribeConfigsRequest {
     let resource = DescribeConfigsResource::default()
         .with_resource_type(kind)
         .with_resource_name(text(name))
@@ -25,7 +25,7 @@ fn describe(kind: i8, name: &str, keys: Option<&[&str]>) -> DescribeConfigsReque
     DescribeConfigsRequest::default().with_resources(vec![resource])
 }
 
-fn alter(kind: i8, name: &str, changes: &[(&str, i8, Option<&str>)]) -> IncrementalAlterConfigsRequest {
+pub(crate) fn alter(kind: i8, name: &str, changes: &[(&str, i8, Option<&str>)]) -> IncrementalAlterConfigsRequest {
     let change = |(key, operation, value): &(&str, i8, Option<&str>)| {
         AlterableConfig::default().with_name(text(key)).with_config_operation(*operation).with_value(value.map(text))
     };
@@ -37,7 +37,7 @@ fn alter(kind: i8, name: &str, changes: &[(&str, i8, Option<&str>)]) -> Incremen
 }
 
 /// Awaits that the broker's own picture of a topic holds `value`.
-fn await_config(stage: &mut Stage, topic: &TopicName, key: &str, value: &str) {
+pub(crate) fn await_config(stage: &mut Stage, topic: &TopicName, key: &str, value: &str) {
     stage.until("the setting's effect", |stage| {
         let answer = stage.quietly(4, &describe(TOPIC, topic, Some(&[key]))).unwrap_or_default();
         let configs = answer.results.iter().flat_map(|result| &result.configs);

@@ -19,7 +19,7 @@ use crate::offsets::commit_as;
 use crate::verbs::text;
 
 /// Everything a joining member says. Names are part of what assignors go by, so they are the same on every broker.
-fn join(group: &GroupId, member: &str, topics: &[&TopicName]) -> ConsumerGroupHeartbeatRequest {
+pub(crate) fn join(group: &GroupId, member: &str, topics: &[&TopicName]) -> ConsumerGroupHeartbeatRequest {
     ConsumerGroupHeartbeatRequest::default()
         .with_group_id(group.clone())
         .with_member_id(text(member))
@@ -29,7 +29,7 @@ fn join(group: &GroupId, member: &str, topics: &[&TopicName]) -> ConsumerGroupHe
         .with_topic_partitions(Some(Vec::new()))
 }
 
-fn beat(group: &GroupId, member: &str, epoch: i32) -> ConsumerGroupHeartbeatRequest {
+pub(crate) fn beat(group: &GroupId, member: &str, epoch: i32) -> ConsumerGroupHeartbeatRequest {
     ConsumerGroupHeartbeatRequest::default()
         .with_group_id(group.clone())
         .with_member_id(text(member))
@@ -38,7 +38,7 @@ fn beat(group: &GroupId, member: &str, epoch: i32) -> ConsumerGroupHeartbeatRequ
 }
 
 /// A heartbeat that says the member holds what it was told to have.
-fn holding(group: &GroupId, told: &ConsumerGroupHeartbeatResponse) -> ConsumerGroupHeartbeatRequest {
+pub(crate) fn holding(group: &GroupId, told: &ConsumerGroupHeartbeatResponse) -> ConsumerGroupHeartbeatRequest {
     let member = told.member_id.clone().unwrap_or_default();
     let held = told.assignment.iter().flat_map(|assignment| &assignment.topic_partitions).map(|topic| {
         TopicPartitions::default().with_topic_id(topic.topic_id).with_partitions(topic.partitions.clone())
@@ -46,7 +46,7 @@ fn holding(group: &GroupId, told: &ConsumerGroupHeartbeatResponse) -> ConsumerGr
     beat(group, &member, told.member_epoch).with_topic_partitions(Some(held.collect()))
 }
 
-fn describe(groups: &[&GroupId]) -> ConsumerGroupDescribeRequest {
+pub(crate) fn describe(groups: &[&GroupId]) -> ConsumerGroupDescribeRequest {
     ConsumerGroupDescribeRequest::default()
         .with_group_ids(groups.iter().map(|group| (*group).clone()).collect())
         .with_include_authorized_operations(true)

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::verbs::{batch, fetch, fetch_topics, from, produce, store, text};
 
-fn by_id(id: Uuid, partitions: Vec<FetchPartition>) -> FetchRequest {
+pub(crate) fn by_id(id: Uuid, partitions: Vec<FetchPartition>) -> FetchRequest {
     fetch_topics(vec![FetchTopic::default().with_topic_id(id).with_partitions(partitions)])
 }
 
@@ -135,6 +135,12 @@ pub(crate) fn fetch_refused(stage: &mut Stage) {
         let partition = from(0, 1).with_last_fetched_epoch(epoch);
         stage.ask(&format!("last fetched epoch {epoch}"), 12, &fetch(&orders, vec![partition]));
     }
+    for (label, partition) in
+        [("beyond the end", from(0, 9)), ("a later epoch", from(0, 0).with_current_leader_epoch(5))]
+    {
+        let committed = fetch(&orders, vec![partition]).with_isolation_level(1);
+        stage.ask(&format!("{label}, read committed"), 12, &committed);
+    }
     stage.ask("an unknown isolation", 12, &fetch(&orders, vec![from(0, 0)]).with_isolation_level(9));
     let mixed = vec![from(0, 0), from(0, 99), from(5, 0)];
     stage.ask("good, beyond and unknown together", 12, &fetch(&orders, mixed));
@@ -198,7 +204,7 @@ pub(crate) fn fetch_sessions(stage: &mut Stage) {
     stage.ask("a session on nothing", 17, &none);
 }
 
-fn offsets_at(topic: &TopicName, rows: &[(i32, i64)]) -> ListOffsetsRequest {
+pub(crate) fn offsets_at(topic: &TopicName, rows: &[(i32, i64)]) -> ListOffsetsRequest {
     let row = |(index, timestamp): &(i32, i64)| {
         ListOffsetsPartition::default()
             .with_partition_index(*index)

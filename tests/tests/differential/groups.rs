@@ -29,7 +29,7 @@ fn join(group: &GroupId, member: &StrBytes, protocols: &[&str]) -> JoinGroupRequ
         .with_protocols(protocols.iter().map(protocol).collect())
 }
 
-fn sync(group: &GroupId, joined: &JoinGroupResponse, shares: &[(&StrBytes, &str)]) -> SyncGroupRequest {
+pub(crate) fn sync(group: &GroupId, joined: &JoinGroupResponse, shares: &[(&StrBytes, &str)]) -> SyncGroupRequest {
     let share = |(member, share): &(&StrBytes, &str)| {
         SyncGroupRequestAssignment::default()
             .with_member_id((*member).clone())
@@ -49,12 +49,12 @@ pub(crate) fn beat(group: &GroupId, generation: i32, member: &StrBytes) -> Heart
         .with_member_id(member.clone())
 }
 
-fn leave(group: &GroupId, members: &[&StrBytes]) -> LeaveGroupRequest {
+pub(crate) fn leave(group: &GroupId, members: &[&StrBytes]) -> LeaveGroupRequest {
     let members = members.iter().map(|member| MemberIdentity::default().with_member_id((*member).clone())).collect();
     LeaveGroupRequest::default().with_group_id(group.clone()).with_members(members)
 }
 
-fn describe(groups: &[&GroupId]) -> DescribeGroupsRequest {
+pub(crate) fn describe(groups: &[&GroupId]) -> DescribeGroupsRequest {
     DescribeGroupsRequest::default().with_groups(groups.iter().map(|group| (*group).clone()).collect())
 }
 

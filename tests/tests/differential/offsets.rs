@@ -14,7 +14,7 @@ use tests::differential::Stage;
 
 use crate::verbs::{subscription, text};
 
-fn row(index: i32, offset: i64, metadata: Option<&str>) -> OffsetCommitRequestPartition {
+pub(crate) fn row(index: i32, offset: i64, metadata: Option<&str>) -> OffsetCommitRequestPartition {
     OffsetCommitRequestPartition::default()
         .with_partition_index(index)
         .with_committed_offset(offset)
@@ -23,7 +23,11 @@ fn row(index: i32, offset: i64, metadata: Option<&str>) -> OffsetCommitRequestPa
 }
 
 /// A commit from outside the group's generations, as an admin makes.
-fn commit(group: &GroupId, topic: &TopicName, rows: Vec<OffsetCommitRequestPartition>) -> OffsetCommitRequest {
+pub(crate) fn commit(
+    group: &GroupId,
+    topic: &TopicName,
+    rows: Vec<OffsetCommitRequestPartition>,
+) -> OffsetCommitRequest {
     let topic = OffsetCommitRequestTopic::default().with_name(topic.clone()).with_partitions(rows);
     OffsetCommitRequest::default()
         .with_group_id(group.clone())
@@ -37,7 +41,7 @@ pub(crate) fn commit_as(group: &GroupId, member: &str, epoch: i32, topic: &Topic
 }
 
 /// Up to version 7: one group; `None` asks for all its topics.
-fn committed(group: &GroupId, topics: Option<&[(&TopicName, &[i32])]>) -> OffsetFetchRequest {
+pub(crate) fn committed(group: &GroupId, topics: Option<&[(&TopicName, &[i32])]>) -> OffsetFetchRequest {
     let topic = |(name, partitions): &(&TopicName, &[i32])| {
         OffsetFetchRequestTopic::default().with_name((*name).clone()).with_partition_indexes(partitions.to_vec())
     };
@@ -50,7 +54,7 @@ fn committed(group: &GroupId, topics: Option<&[(&TopicName, &[i32])]>) -> Offset
 type Wanted<'a> = (&'a GroupId, Option<&'a [(&'a TopicName, &'a [i32])]>);
 
 /// From version 8 on: several groups.
-fn committed_by(groups: &[Wanted<'_>]) -> OffsetFetchRequest {
+pub(crate) fn committed_by(groups: &[Wanted<'_>]) -> OffsetFetchRequest {
     let topic = |(name, partitions): &(&TopicName, &[i32])| {
         OffsetFetchRequestTopics::default().with_name((*name).clone()).with_partition_indexes(partitions.to_vec())
     };

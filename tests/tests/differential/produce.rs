@@ -133,6 +133,9 @@ pub(crate) fn produce_refused(stage: &mut Stage) {
         stage.ask(&format!("a false checksum, version {version}"), version, &corrupt);
     }
     stage.ask("a negative partition", 9, &produce(&orders, -1, good.clone()));
+    let nowhere = produce(&stage.topic("unknown"), 0, transactional.encode());
+    stage.ask("transactional without a transaction, to an unknown topic", 9, &nowhere);
+    stage.ask("half a batch for an unknown partition", 9, &produce(&orders, 5, good.slice(..30)));
     let mixed = vec![(0, Some(good.clone())), (4, Some(good.clone()))];
     stage.ask("a good partition beside an unknown one", 9, &produce_all(&orders, mixed));
     let twice = vec![(0, Some(good.clone())), (0, Some(good.clone()))];
@@ -289,4 +292,16 @@ pub(crate) fn producer_epochs(stage: &mut Stage) {
         stage.ask(&format!("out of order, version {version}"), version, &produce(&orders, 0, records));
     }
     stage.ask("what is stored", 12, &fetch(&orders, vec![from(0, 0)]));
+    let id = new_producer(stage);
+    let packed = stage.create_topic_with("packed", 1, &[("compression.type", "gzip")]);
+    for (label, epoch, sequence) in [
+        ("another producer without an epoch", -1, 3),
+        ("without an epoch, out of order", -1, 9),
+        ("its first epoch, not from 0", 0, 5),
+        ("its first epoch, out of order", 0, 9),
+    ] {
+        let records = batch(&["x"]).from_producer(id, epoch, sequence).encode();
+        stage.ask(label, 9, &produce(&orders, 0, records.clone()));
+        stage.ask(&format!("{label}, recompressed"), 9, &produce(&packed, 0, records));
+    }
 }

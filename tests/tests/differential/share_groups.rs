@@ -28,7 +28,7 @@ fn describe(groups: &[&GroupId]) -> ShareGroupDescribeRequest {
 }
 
 /// Beats until the member has something; its epoch then. The partitions' state is initialised beside the heartbeats.
-fn until_assigned(stage: &mut Stage, group: &GroupId, member: &str, mut epoch: i32) -> i32 {
+pub(crate) fn until_assigned(stage: &mut Stage, group: &GroupId, member: &str, mut epoch: i32) -> i32 {
     stage.until("the member has partitions", |stage| {
         let beaten = stage.quietly(1, &beat(group, member, epoch)).unwrap_or_default();
         epoch = beaten.member_epoch.max(epoch);

@@ -18,15 +18,15 @@ use crate::verbs::{batch, fetch, from, store, text};
 /// Partitions with the brokers they are assigned to.
 type Assignment<'a> = &'a [(i32, &'a [i32])];
 
-fn new_topic(name: &TopicName, partitions: i32, replicas: i16) -> CreatableTopic {
+pub(crate) fn new_topic(name: &TopicName, partitions: i32, replicas: i16) -> CreatableTopic {
     CreatableTopic::default().with_name(name.clone()).with_num_partitions(partitions).with_replication_factor(replicas)
 }
 
-fn create(topics: Vec<CreatableTopic>) -> CreateTopicsRequest {
+pub(crate) fn create(topics: Vec<CreatableTopic>) -> CreateTopicsRequest {
     CreateTopicsRequest::default().with_topics(topics).with_timeout_ms(10_000)
 }
 
-fn config(name: &str, value: Option<&str>) -> CreatableTopicConfig {
+pub(crate) fn config(name: &str, value: Option<&str>) -> CreatableTopicConfig {
     CreatableTopicConfig::default().with_name(text(name)).with_value(value.map(text))
 }
 

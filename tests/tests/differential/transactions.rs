@@ -20,34 +20,34 @@ use tests::differential::{EARLIER, Stage};
 
 use crate::verbs::{batch, fetch, from, produce, produce_all, text};
 
-const TRANSACTIONAL: i16 = 0b1_0000;
+pub(crate) const TRANSACTIONAL: i16 = 0b1_0000;
 const COMMITTED: i8 = 1;
 const TRANSACTIONAL_ID_NOT_FOUND: i16 = 105;
 
 /// A transactional producer as a script drives it.
 #[derive(Debug, Clone)]
-struct Producer {
-    transactional_id: TransactionalId,
-    id: ProducerId,
-    epoch: i16,
-    sequence: i32,
+pub(crate) struct Producer {
+    pub(crate) transactional_id: TransactionalId,
+    pub(crate) id: ProducerId,
+    pub(crate) epoch: i16,
+    pub(crate) sequence: i32,
 }
 
 impl Producer {
     /// The next batch of this producer.
-    fn batch(&mut self, values: &[&str]) -> Batch {
+    pub(crate) fn batch(&mut self, values: &[&str]) -> Batch {
         let mut batch = batch(values).from_producer(self.id.0, self.epoch, self.sequence);
         batch.attributes = TRANSACTIONAL;
         self.sequence += i32::try_from(values.len()).expect("few values");
         batch
     }
 
-    fn write(&mut self, topic: &TopicName, partition: i32, values: &[&str]) -> ProduceRequest {
+    pub(crate) fn write(&mut self, topic: &TopicName, partition: i32, values: &[&str]) -> ProduceRequest {
         let records = self.batch(values).encode();
         produce(topic, partition, records).with_transactional_id(Some(self.transactional_id.clone()))
     }
 
-    fn add(&self, topic: &TopicName, partitions: &[i32]) -> AddPartitionsToTxnRequest {
+    pub(crate) fn add(&self, topic: &TopicName, partitions: &[i32]) -> AddPartitionsToTxnRequest {
         let topic = AddPartitionsToTxnTopic::default().with_name(topic.clone()).with_partitions(partitions.to_vec());
         AddPartitionsToTxnRequest::default()
             .with_v3_and_below_transactional_id(self.transactional_id.clone())
@@ -67,7 +67,7 @@ impl Producer {
             .with_topics(vec![topic])
     }
 
-    fn add_group(&self, group: &GroupId) -> AddOffsetsToTxnRequest {
+    pub(crate) fn add_group(&self, group: &GroupId) -> AddOffsetsToTxnRequest {
         AddOffsetsToTxnRequest::default()
             .with_transactional_id(self.transactional_id.clone())
             .with_producer_id(self.id)
@@ -75,7 +75,12 @@ impl Producer {
             .with_group_id(group.clone())
     }
 
-    fn send_offsets(&self, group: &GroupId, topic: &TopicName, offsets: &[(i32, i64)]) -> TxnOffsetCommitRequest {
+    pub(crate) fn send_offsets(
+        &self,
+        group: &GroupId,
+        topic: &TopicName,
+        offsets: &[(i32, i64)],
+    ) -> TxnOffsetCommitRequest {
         let row = |(index, offset): &(i32, i64)| {
             TxnOffsetCommitRequestPartition::default()
                 .with_partition_index(*index)
@@ -94,7 +99,7 @@ impl Producer {
             .with_topics(vec![topic])
     }
 
-    fn end(&self, committed: bool) -> EndTxnRequest {
+    pub(crate) fn end(&self, committed: bool) -> EndTxnRequest {
         EndTxnRequest::default()
             .with_transactional_id(self.transactional_id.clone())
             .with_producer_id(self.id)
@@ -103,7 +108,7 @@ impl Producer {
     }
 }
 
-fn init(id: &TransactionalId) -> InitProducerIdRequest {
+pub(crate) fn init(id: &TransactionalId) -> InitProducerIdRequest {
     InitProducerIdRequest::default()
         .with_transactional_id(Some(id.clone()))
         .with_transaction_timeout_ms(60_000)
@@ -111,11 +116,11 @@ fn init(id: &TransactionalId) -> InitProducerIdRequest {
         .with_producer_epoch(-1)
 }
 
-fn describe(id: &TransactionalId) -> DescribeTransactionsRequest {
+pub(crate) fn describe(id: &TransactionalId) -> DescribeTransactionsRequest {
     DescribeTransactionsRequest::default().with_transactional_ids(vec![id.clone()])
 }
 
-fn producers(topic: &TopicName, partitions: &[i32]) -> DescribeProducersRequest {
+pub(crate) fn producers(topic: &TopicName, partitions: &[i32]) -> DescribeProducersRequest {
     let topic = TopicRequest::default().with_name(topic.clone()).with_partition_indexes(partitions.to_vec());
     DescribeProducersRequest::default().with_topics(vec![topic])
 }
@@ -139,7 +144,7 @@ fn sent_for(group: &GroupId, topic: &TopicName, stable: bool) -> OffsetFetchRequ
 }
 
 /// Awaits that somebody coordinates transactions.
-fn await_transactions(stage: &mut Stage) {
+pub(crate) fn await_transactions(stage: &mut Stage) {
     let id = TransactionalId(stage.name("nobody"));
     stage.until("a transaction coordinator", |stage| {
         let find = FindCoordinatorRequest::default().with_key(id.0.clone()).with_key_type(1);

@@ -291,7 +291,7 @@ fn share_offset_reset(text: &str) -> bool {
 }
 
 /// A duration such as `P1DT2H3M4.5S`; negative ones are refused.
-pub(super) fn iso_8601(text: &str) -> Option<Duration> {
+pub(in crate::state) fn iso_8601(text: &str) -> Option<Duration> {
     let text = text.to_ascii_lowercase();
     let (days, time) = match text.strip_prefix('p')?.split_once('t') {
         Some((_, "")) => return None,

@@ -18,6 +18,7 @@ pub use crate::wire::batch::TimestampType;
 pub use alter::{Admitted, Alteration, Op};
 pub use describe::{DescribedConfig, Source, Synonym};
 pub use keys::Kind;
+pub(in crate::state) use keys::iso_8601;
 pub use settings::{BrokerSettings, Compression, GroupSettings, TopicSettings};
 
 use keys::{Key, Value, find};

@@ -185,6 +185,7 @@ broker_settings! {
     consumer_group_regex_refresh_interval_ms: i32 = "group.consumer.regex.refresh.interval.ms",
     consumer_group_max_size: i32 = "group.consumer.max.size",
     share_group_max_size: i32 = "group.share.max.size",
+    share_sessions_max: i32 = "group.share.max.share.sessions",
     streams_group_max_size: i32 = "group.streams.max.size",
     offset_metadata_max_bytes: i32 = "offset.metadata.max.bytes",
     offsets_retention_minutes: i32 = "offsets.retention.minutes",
@@ -237,6 +238,8 @@ pub struct GroupSettings {
     pub share_auto_offset_reset: String,
     /// Whether `share.isolation.level` is `read_committed`.
     pub share_read_committed: bool,
+    /// `share.renew.acknowledge.enable`.
+    pub share_renew_acknowledge: bool,
     /// `streams.session.timeout.ms`.
     pub streams_session_timeout_ms: i32,
     /// `streams.heartbeat.interval.ms`.
@@ -269,6 +272,7 @@ impl GroupSettings {
             share_partition_max_record_locks: number("share.partition.max.record.locks"),
             share_auto_offset_reset: group.text("share.auto.offset.reset"),
             share_read_committed: group.text("share.isolation.level") == "read_committed",
+            share_renew_acknowledge: group.text("share.renew.acknowledge.enable") == "true",
             streams_session_timeout_ms: number("streams.session.timeout.ms"),
             streams_heartbeat_interval_ms: number("streams.heartbeat.interval.ms"),
             streams_num_standby_replicas: number("streams.num.standby.replicas"),

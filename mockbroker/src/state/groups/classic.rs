@@ -11,12 +11,12 @@
 //! The rules are those of `GroupMetadataManager` and `ClassicGroup` in Apache Kafka 4.3.
 
 use super::asked::{Candidate, Claim, Leaver, Protocol, SyncBy};
-use super::catalog::Catalog;
+use super::env::Env;
 use super::member::Member;
 use super::subscription::topics_of_subscription;
-use super::timers::{Event, Timer, Timers};
+use super::timers::Event;
 use super::view::{GroupView, State};
-use super::{GroupAnswer, JoinRefusal, Joined, JoinedMember, Settings, Synced, java, millis};
+use super::{GroupAnswer, JoinRefusal, Joined, JoinedMember, Synced, java, millis};
 use crate::error::ErrorCode;
 use crate::parked::Ticket;
 use crate::time::Time;
@@ -28,15 +28,6 @@ use std::time::Duration;
 
 /// The protocol type of consumers, whose subscriptions the coordinator can read.
 const CONSUMER: &str = "consumer";
-
-/// What a group acts upon beside itself.
-pub(super) struct Env<'a> {
-    pub(super) now: Time,
-    pub(super) settings: &'a Settings,
-    pub(super) catalog: &'a Catalog,
-    pub(super) timers: &'a mut Timers,
-    pub(super) answers: &'a mut Vec<(Ticket, GroupAnswer)>,
-}
 
 /// The time a group's first members still get to find each other.
 #[derive(Debug, Clone, Copy)]
@@ -159,7 +150,7 @@ impl Classic {
             }
             None if who.instance_id.is_none() && who.knows_member_id_required => {
                 self.pending_join.insert(Arc::clone(&id));
-                self.expect(env, &id, millis(who.session_timeout_ms));
+                env.expect(&self.id, &id, millis(who.session_timeout_ms));
                 refuse_join(env, ticket, ErrorCode::MemberIdRequired, &id);
             }
             None => self.add(env, who, &id, ticket),
@@ -221,7 +212,7 @@ impl Classic {
         };
         self.members.insert(Arc::clone(id), member);
         // Its session cannot expire while it does not know its id; a client that went away would stay for ever.
-        self.expect(env, id, env.settings.new_member_join_timeout);
+        env.expect(&self.id, id, env.settings.new_member_join_timeout);
         self.rebalance_or_complete(env, "a new member joined");
     }
 
@@ -271,7 +262,7 @@ impl Classic {
         let refusal = JoinRefusal { code: ErrorCode::FencedInstanceId, member_id: before.to_string() };
         self.complete_join(env, before, Err(refusal));
         self.complete_sync(env, before, Err(ErrorCode::FencedInstanceId));
-        self.cancel(env, Event::Session(Arc::clone(before)));
+        env.cancel(&self.id, Event::Session(Arc::clone(before)));
         let Some((place, _, mut member)) = self.members.shift_remove_full(before) else { return };
         member.id = Arc::clone(id);
         member.is_new = false;
@@ -324,7 +315,7 @@ impl Classic {
             self.propagate_assignments(env, Some(ErrorCode::RebalanceInProgress));
         }
         self.pending_sync.clear();
-        self.cancel(env, Event::Sync);
+        env.cancel(&self.id, Event::Sync);
 
         let is_first = self.state == State::Empty;
         self.enter(env, State::PreparingRebalance);
@@ -335,7 +326,7 @@ impl Classic {
         } else if self.all_joined() {
             self.complete_join_phase(env);
         } else {
-            self.schedule(env, Event::Join, self.rebalance_timeout());
+            env.schedule(&self.id, Event::Join, self.rebalance_timeout());
         }
     }
 
@@ -344,7 +335,7 @@ impl Classic {
             self.complete_join_phase(env);
         } else {
             self.initial_delay = Some(wait);
-            self.schedule(env, Event::Join, wait.delay);
+            env.schedule(&self.id, Event::Join, wait.delay);
         }
     }
 
@@ -372,7 +363,7 @@ impl Classic {
 
     /// Goes on with those who have come. A static member keeps its place even if it has not.
     fn complete_join_phase(&mut self, env: &mut Env<'_>) {
-        self.cancel(env, Event::Join);
+        env.cancel(&self.id, Event::Join);
         self.initial_delay = None;
         let late = self.members.values().filter(|m| m.awaiting_join.is_none() && !m.is_static());
         for id in late.map(|m| Arc::clone(&m.id)).collect::<Vec<_>>() {
@@ -382,7 +373,7 @@ impl Classic {
         if !self.elect_from_joined() && !self.members.is_empty() {
             // Only static members are left and none has come: their sessions decide.
             // A millisecond at least: a client may have asked for no time at all, and would have us spin.
-            return self.schedule(env, Event::Join, self.rebalance_timeout().max(Duration::from_millis(1)));
+            return env.schedule(&self.id, Event::Join, self.rebalance_timeout().max(Duration::from_millis(1)));
         }
         self.begin_generation(env);
         for id in self.members.keys().cloned().collect::<Vec<_>>() {
@@ -393,7 +384,7 @@ impl Classic {
             self.pending_sync.insert(id);
         }
         if !self.members.is_empty() {
-            self.schedule(env, Event::Sync, self.rebalance_timeout());
+            env.schedule(&self.id, Event::Sync, self.rebalance_timeout());
         }
     }
 
@@ -448,7 +439,7 @@ impl Classic {
         let id = by.claim.member_id;
         self.pending_sync.remove(id);
         if self.pending_sync.is_empty() {
-            self.cancel(env, Event::Sync);
+            env.cancel(&self.id, Event::Sync);
         }
         if self.state == State::Stable {
             let synced = self.synced(&self.members[id]);
@@ -603,7 +594,7 @@ impl Classic {
     }
 
     fn remove(&mut self, env: &mut Env<'_>, id: &str) {
-        self.cancel(env, Event::Session(Arc::from(id)));
+        env.cancel(&self.id, Event::Session(Arc::from(id)));
         if let Some(instance) = self.members.shift_remove(id).and_then(|member| member.instance_id) {
             self.static_members.remove(&instance);
         }
@@ -914,20 +905,8 @@ impl Classic {
 
     fn expect_next_beat(&self, env: &mut Env<'_>, id: &str) {
         if let Some(member) = self.members.get(id) {
-            self.expect(env, &member.id, member.session_timeout);
+            env.expect(&self.id, &member.id, member.session_timeout);
         }
-    }
-
-    fn expect(&self, env: &mut Env<'_>, id: &Arc<str>, within: Duration) {
-        self.schedule(env, Event::Session(Arc::clone(id)), within);
-    }
-
-    fn schedule(&self, env: &mut Env<'_>, event: Event, after: Duration) {
-        env.timers.schedule(Timer { group: Arc::clone(&self.id), event }, env.now + after);
-    }
-
-    fn cancel(&self, env: &mut Env<'_>, event: Event) {
-        env.timers.cancel(&Timer { group: Arc::clone(&self.id), event });
     }
 }
 

@@ -10,6 +10,8 @@ mod assignors;
 mod catalog;
 mod classic;
 mod consumer;
+mod env;
+mod group;
 mod java;
 mod member;
 mod offsets;
@@ -25,6 +27,7 @@ pub use asked::{Candidate, Claim, Leaver, Protocol, SyncBy};
 pub use assignors::Assignor;
 pub use catalog::TopicFacts;
 pub use consumer::{Beat, Beaten, ConsumerState, Pace};
+pub use group::OffsetDelete;
 pub use offsets::{Commit, CommittedOffset, NewOffset};
 pub use share::{SHARE_ASSIGNOR, ShareBeat};
 pub use view::{
@@ -38,8 +41,10 @@ use crate::time::Time;
 use crate::wire::Uuid;
 use bytes::Bytes;
 use catalog::Catalog;
-use classic::{Classic, Env, RetentionStart};
+use classic::Classic;
 use consumer::{Consumer, Downgrade};
+use env::Env;
+use group::{Group, Kind, Members};
 use offsets::Offsets;
 use share::Share;
 use std::collections::BTreeMap;
@@ -195,21 +200,6 @@ pub struct Groups {
     commits: u64,
 }
 
-/// What is kept under one group id.
-#[derive(Debug)]
-struct Group {
-    members: Members,
-    offsets: Offsets,
-}
-
-/// The members of a group, by the protocol they speak with the coordinator.
-#[derive(Debug)]
-enum Members {
-    Classic(Box<Classic>),
-    Consumer(Box<Consumer>),
-    Share(Box<Share>),
-}
-
 impl Groups {
     /// No groups yet.
     pub fn new(settings: Settings) -> Self {
@@ -252,7 +242,7 @@ impl Groups {
         if self.is_empty_consumer(who.group) {
             self.forget_members(now, who.group);
         }
-        if let Some(joined) = self.act_as_consumer(now, who.group, |consumer, env| consumer.join(env, rng, &who)) {
+        if let Some(joined) = self.act(now, who.group, |consumer: &mut Consumer, env| consumer.join(env, rng, &who)) {
             return self.answers.push((ticket, GroupAnswer::Join(joined)));
         }
         if !self.groups.contains_key(who.group) {
@@ -261,10 +251,10 @@ impl Groups {
                 return self.answers.push((ticket, GroupAnswer::Join(Err(refusal))));
             }
             self.create(now, who.group);
-            self.act(now, who.group, |classic, _| classic.log_creation());
+            self.act(now, who.group, |classic: &mut Classic, _| classic.log_creation());
         }
         let group = who.group;
-        if self.act(now, group, |classic, env| classic.join(env, rng, who, ticket)).is_none() {
+        if self.act(now, group, |classic: &mut Classic, env| classic.join(env, rng, who, ticket)).is_none() {
             let refusal = JoinRefusal { code: ErrorCode::InconsistentGroupProtocol, member_id: String::new() };
             self.answers.push((ticket, GroupAnswer::Join(Err(refusal))));
         }
@@ -274,9 +264,9 @@ impl Groups {
     /// [`Self::take_answers`], and not before the leader has asked.
     pub fn sync(&mut self, now: Time, group: &str, by: &SyncBy<'_>, ticket: Ticket) {
         self.expire(now);
-        if let Some(synced) = self.act_as_consumer(now, group, |consumer, env| consumer.sync(env, by)) {
+        if let Some(synced) = self.act(now, group, |consumer: &mut Consumer, env| consumer.sync(env, by)) {
             self.answers.push((ticket, GroupAnswer::Sync(synced)));
-        } else if self.act(now, group, |classic, env| classic.sync(env, by, ticket)).is_none() {
+        } else if self.act(now, group, |classic: &mut Classic, env| classic.sync(env, by, ticket)).is_none() {
             self.answers.push((ticket, GroupAnswer::Sync(Err(ErrorCode::UnknownMemberId))));
         }
     }
@@ -284,8 +274,9 @@ impl Groups {
     /// A member says that it is alive, and learns whether it must join again.
     pub fn heartbeat(&mut self, now: Time, group: &str, claim: &Claim<'_>) -> Result<(), Reject> {
         self.expire(now);
-        let as_classic = self.act(now, group, |classic, env| classic.heartbeat(env, claim));
-        let beat = as_classic.or_else(|| self.act_as_consumer(now, group, |group, env| group.classic_beat(env, claim)));
+        let as_classic = self.act(now, group, |classic: &mut Classic, env| classic.heartbeat(env, claim));
+        let beat =
+            as_classic.or_else(|| self.act(now, group, |group: &mut Consumer, env| group.classic_beat(env, claim)));
         Ok(beat.unwrap_or(Err(ErrorCode::UnknownMemberId))?)
     }
 
@@ -297,10 +288,11 @@ impl Groups {
         leavers: &[Leaver<'_>],
     ) -> Result<Vec<Result<(), ErrorCode>>, Reject> {
         self.expire(now);
-        if let Some(results) = self.act_as_consumer(now, group, |consumer, env| consumer.classic_leave(env, leavers)) {
+        if let Some(results) = self.act(now, group, |consumer: &mut Consumer, env| consumer.classic_leave(env, leavers))
+        {
             return Ok(results);
         }
-        match self.act(now, group, |classic, env| classic.leave(env, leavers)) {
+        match self.act(now, group, |classic: &mut Classic, env| classic.leave(env, leavers)) {
             Some(results) => Ok(results?),
             None => Ok(leavers.iter().map(|_| Err(ErrorCode::UnknownMemberId)).collect()),
         }
@@ -315,13 +307,14 @@ impl Groups {
         if beat.epoch < 0 {
             return self.leave_by_beat(now, beat);
         }
-        if let Some(outcome) = self.act_as_consumer(now, beat.group, |consumer, env| consumer.beat(env, beat, pace)) {
+        if let Some(outcome) = self.act(now, beat.group, |consumer: &mut Consumer, env| consumer.beat(env, beat, pace))
+        {
             return outcome;
         }
         if !beat.joins() {
             return Err(match self.groups.contains_key(beat.group) {
                 true => not_of_kind(beat.group, GroupKind::Consumer),
-                false => Reject::new(ErrorCode::GroupIdNotFound, format!("Consumer group {} not found.", beat.group)),
+                false => Reject::new(ErrorCode::GroupIdNotFound, format!("there is no consumer group {}", beat.group)),
             });
         }
         if self.groups.get(beat.group).is_some_and(|group| !group.is_empty() || group.kind() == GroupKind::Share) {
@@ -332,12 +325,13 @@ impl Groups {
 
     /// A member of the consumer protocol joins a classic group, whose members go on as members of a consumer group.
     fn upgrade(&mut self, now: Time, beat: &Beat<'_>, pace: &Pace) -> Result<Beaten, Reject> {
-        let upgraded = self.act(now, beat.group, |classic, env| Consumer::upgraded(classic, env, beat.group));
+        let upgraded =
+            self.act(now, beat.group, |classic: &mut Classic, env| Consumer::upgraded(classic, env, beat.group));
         let consumer = upgraded.unwrap_or_else(|| Err(not_of_kind(beat.group, GroupKind::Consumer)))?;
         let id = Arc::from(beat.group);
         self.timers.cancel_all_of(&id);
         self.put(now, id, Members::Consumer(Box::new(consumer)));
-        self.act_as_consumer(now, beat.group, |consumer, env| {
+        self.act(now, beat.group, |consumer: &mut Consumer, env| {
             consumer.expect_all(env);
             consumer.beat(env, beat, pace)
         })
@@ -364,20 +358,20 @@ impl Groups {
     pub fn share_beat(&mut self, now: Time, beat: &ShareBeat<'_>, pace: &Pace) -> Result<Beaten, Reject> {
         self.expire(now);
         if beat.epoch < 0 {
-            let left = self.act_as_share(now, beat.group, |share, env| share.leave(env, beat.member_id));
+            let left = self.act(now, beat.group, |share: &mut Share, env| share.leave(env, beat.member_id));
             left.unwrap_or_else(|| {
                 Err(self.describe_share(beat.group).err().unwrap_or_else(|| not_found(beat.group)))
             })?;
             return Ok(Beaten { epoch: beat.epoch, heartbeat_interval_ms: 0, assignment: None });
         }
-        if let Some(outcome) = self.act_as_share(now, beat.group, |share, env| share.beat(env, beat, pace)) {
+        if let Some(outcome) = self.act(now, beat.group, |share: &mut Share, env| share.beat(env, beat, pace)) {
             return outcome;
         }
         if self.groups.contains_key(beat.group) {
             return Err(not_of_kind(beat.group, GroupKind::Share));
         }
         if beat.epoch != 0 {
-            let message = format!("Share group {} not found.", beat.group);
+            let message = format!("there is no share group {}", beat.group);
             return Err(Reject::new(ErrorCode::GroupIdNotFound, message));
         }
         let id: Arc<str> = Arc::from(beat.group);
@@ -395,7 +389,7 @@ impl Groups {
     }
 
     fn leave_by_beat(&mut self, now: Time, beat: &Beat<'_>) -> Result<Beaten, Reject> {
-        let left = self.act_as_consumer(now, beat.group, |consumer, env| consumer.leave(env, beat));
+        let left = self.act(now, beat.group, |consumer: &mut Consumer, env| consumer.leave(env, beat));
         let Some(left) = left else {
             let known = self.groups.contains_key(beat.group);
             return Err(if known { not_of_kind(beat.group, GroupKind::Consumer) } else { not_found(beat.group) });
@@ -409,6 +403,50 @@ impl Groups {
     /// Whether this member may ask for offsets of this group. Anybody may who claims to be no member.
     pub fn check_offset_fetch(&self, group: &str, member_id: Option<&str>, epoch: i32) -> Result<(), Reject> {
         Ok(self.consumer(group).map_or(Ok(()), |consumer| consumer.check_offset_fetch(member_id, epoch))?)
+    }
+
+    /// A share group's epoch, and the partitions its members can be given.
+    pub fn share_partitions(&self, group: &str) -> (i32, impl Iterator<Item = (Uuid, i32)>) {
+        let share = self.share(group);
+        (share.map_or(0, Share::epoch), share.into_iter().flat_map(Share::initialized))
+    }
+
+    /// Whether another beginning can be set for a share group, which nobody may be in; its epoch. If there is no such
+    /// group and `create` asks for it, there is one then.
+    pub fn begin_share_alteration(&mut self, now: Time, group: &str, create: bool) -> Result<i32, Reject> {
+        if !self.groups.contains_key(group) {
+            let id: Arc<str> = Arc::from(group);
+            let share = Share::new(&id);
+            let epoch = share.epoch();
+            if create {
+                self.put(now, id, Members::Share(Box::new(share)));
+            }
+            return Ok(epoch);
+        }
+        self.check_share_deletion(group)?;
+        Ok(self.share(group).map_or(0, Share::epoch))
+    }
+
+    /// Whether it may be forgotten how far a share group has come: it exists, and nobody is in it.
+    pub fn check_share_deletion(&self, group: &str) -> Result<(), Reject> {
+        match self.share(group) {
+            Some(share) if share.is_empty() => Ok(()),
+            Some(_) => Err(ErrorCode::NonEmptyGroup.into()),
+            None => Err(self.describe_share(group).err().unwrap_or_else(|| not_found(group))),
+        }
+    }
+
+    /// Lets a partition be given to members of a share group.
+    pub fn initialize_share(&mut self, group: &str, topic: Uuid, index: i32) {
+        if let Some(share) = self.groups.get_mut(group).and_then(|group| Share::of(&mut group.members)) {
+            share.initialize_one(topic, index);
+        }
+    }
+
+    /// Lets a topic not be given to members of a share group until it is initialised again; false when it was not.
+    pub fn forget_share_topic(&mut self, group: &str, topic: Uuid) -> bool {
+        let share = self.groups.get_mut(group).and_then(|group| Share::of(&mut group.members));
+        share.is_some_and(|share| share.forget_topic(topic))
     }
 
     /// Whether this is a member that speaks the consumer protocol, whose epochs old versions of requests do not know.
@@ -439,7 +477,8 @@ impl Groups {
             Some(consumer) => consumer.admit_commit(claim)?,
             None if self.is_share(group) => return Err(not_of_kind(group, GroupKind::Consumer)),
             None => {
-                self.act(now, group, |classic, env| classic.admit_commit(env, claim)).unwrap_or(Err(if_unknown))?;
+                self.act(now, group, |classic: &mut Classic, env| classic.admit_commit(env, claim))
+                    .unwrap_or(Err(if_unknown))?;
                 None
             }
         };
@@ -609,17 +648,17 @@ impl Groups {
     /// The group's coordinator stops: whoever waits is answered `NOT_COORDINATOR`, and until [`Self::load`] the group
     /// is [`State::Dead`].
     pub fn unload(&mut self, now: Time, group: &str) {
-        self.act(now, group, |classic, env| classic.unload(env));
-        self.act_as_consumer(now, group, |consumer, env| consumer.unload(env));
-        self.act_as_share(now, group, |share, env| share.unload(env));
+        self.act(now, group, |classic: &mut Classic, env| classic.unload(env));
+        self.act(now, group, |consumer: &mut Consumer, env| consumer.unload(env));
+        self.act(now, group, |share: &mut Share, env| share.unload(env));
     }
 
     /// A coordinator takes the group over with what the log has kept: the last generation whose assignment was known,
     /// its members with a fresh session each, and the offsets. A rebalance that was under way is forgotten.
     pub fn load(&mut self, now: Time, group: &str) {
-        self.act(now, group, |classic, env| classic.load(env));
-        self.act_as_consumer(now, group, |consumer, env| consumer.load(env));
-        self.act_as_share(now, group, |share, env| share.load(env));
+        self.act(now, group, |classic: &mut Classic, env| classic.load(env));
+        self.act(now, group, |consumer: &mut Consumer, env| consumer.load(env));
+        self.act(now, group, |share: &mut Share, env| share.load(env));
         if self.groups.get(group).is_some_and(|group| !group.is_logged()) {
             self.remove(group);
         }
@@ -655,16 +694,16 @@ impl Groups {
 
     /// Ends a member's session as if it had not been heard of for too long.
     pub fn expire_member(&mut self, now: Time, group: &str, member: &str) {
-        self.act(now, group, |classic, env| classic.session_is_due(env, member));
-        self.act_as_consumer(now, group, |consumer, env| consumer.session_is_due(env, member));
-        self.act_as_share(now, group, |share, env| share.session_is_due(env, member));
+        self.act(now, group, |classic: &mut Classic, env| classic.session_is_due(env, member));
+        self.act(now, group, |consumer: &mut Consumer, env| consumer.session_is_due(env, member));
+        self.act(now, group, |share: &mut Share, env| share.session_is_due(env, member));
     }
 
     /// Makes the members join again, if there are any.
     pub fn rebalance(&mut self, now: Time, group: &str) {
-        self.act(now, group, |classic, env| classic.rebalance_on_demand(env));
-        self.act_as_consumer(now, group, |consumer, _| consumer.rebalance_on_demand());
-        self.act_as_share(now, group, |share, _| share.rebalance_on_demand());
+        self.act(now, group, |classic: &mut Classic, env| classic.rebalance_on_demand(env));
+        self.act(now, group, |consumer: &mut Consumer, _| consumer.rebalance_on_demand());
+        self.act(now, group, |share: &mut Share, _| share.rebalance_on_demand());
     }
 
     /// Forgets everything a group has committed.
@@ -684,20 +723,20 @@ impl Groups {
     /// Lets everything happen that is due.
     pub fn expire(&mut self, now: Time) {
         while let Some(Timer { group, event }) = self.timers.pop_due(now) {
-            self.act(now, &group, |classic, env| match &event {
+            self.act(now, &group, |classic: &mut Classic, env| match &event {
                 Event::Join => classic.join_is_due(env),
                 Event::Sync => classic.sync_is_due(env),
                 Event::Session(member) => classic.session_is_due(env, member),
                 Event::Rebalance(_) | Event::Rejoin(_) | Event::Resync(_) => {}
             });
-            self.act_as_consumer(now, &group, |consumer, env| match &event {
+            self.act(now, &group, |consumer: &mut Consumer, env| match &event {
                 Event::Session(member) => consumer.session_is_due(env, member),
                 Event::Rebalance(member) => consumer.rebalance_is_due(env, member),
                 Event::Rejoin(member) => consumer.rejoin_is_due(env, member),
                 Event::Resync(member) => consumer.resync_is_due(env, member),
                 Event::Join | Event::Sync => {}
             });
-            self.act_as_share(now, &group, |share, env| {
+            self.act(now, &group, |share: &mut Share, env| {
                 if let Event::Session(member) = &event {
                     share.session_is_due(env, member);
                 }
@@ -763,6 +802,13 @@ impl Groups {
         }
     }
 
+    fn share(&self, group: &str) -> Option<&Share> {
+        match &self.groups.get(group)?.members {
+            Members::Share(share) => Some(share),
+            _ => None,
+        }
+    }
+
     fn is_share(&self, group: &str) -> bool {
         self.groups.get(group).is_some_and(|group| group.kind() == GroupKind::Share)
     }
@@ -780,144 +826,22 @@ impl Groups {
         }
     }
 
-    fn act<R>(&mut self, now: Time, group: &str, act: impl FnOnce(&mut Classic, &mut Env<'_>) -> R) -> Option<R> {
-        let (members, mut env) = self.members(now, group)?;
-        match members {
-            Members::Classic(classic) => Some(act(classic, &mut env)),
-            _ => None,
-        }
-    }
-
-    fn act_as_share<R>(
-        &mut self,
-        now: Time,
-        group: &str,
-        act: impl FnOnce(&mut Share, &mut Env<'_>) -> R,
-    ) -> Option<R> {
-        let (members, mut env) = self.members(now, group)?;
-        match members {
-            Members::Share(share) => Some(act(share, &mut env)),
-            _ => None,
-        }
-    }
-
-    fn act_as_consumer<R>(
-        &mut self,
-        now: Time,
-        group: &str,
-        act: impl FnOnce(&mut Consumer, &mut Env<'_>) -> R,
-    ) -> Option<R> {
-        let (members, mut env) = self.members(now, group)?;
-        let Members::Consumer(consumer) = members else { return None };
-        let outcome = act(consumer, &mut env);
-        if let Some(Downgrade { mut classic, rebalance }) = consumer.take_downgrade() {
-            classic.take_over(&mut env, rebalance);
-            *members = Members::Classic(Box::new(classic));
-        }
-        Some(outcome)
-    }
-
-    fn members(&mut self, now: Time, group: &str) -> Option<(&mut Members, Env<'_>)> {
-        let env = Env {
+    /// Lets the members of a group act, if they are of this kind.
+    fn act<K: Kind, R>(&mut self, now: Time, group: &str, act: impl FnOnce(&mut K, &mut Env<'_>) -> R) -> Option<R> {
+        let mut env = Env {
             now,
             settings: &self.settings,
             catalog: &self.catalog,
             timers: &mut self.timers,
             answers: &mut self.answers,
         };
-        self.groups.get_mut(group).map(|group| (&mut group.members, env))
-    }
-}
-
-impl Group {
-    fn has_no_offsets(&self) -> bool {
-        self.offsets.is_empty() && !self.offsets.has_pending()
-    }
-
-    fn kind(&self) -> GroupKind {
-        match &self.members {
-            Members::Classic(_) => GroupKind::Classic,
-            Members::Consumer(_) => GroupKind::Consumer,
-            Members::Share(_) => GroupKind::Share,
+        let members = &mut self.groups.get_mut(group)?.members;
+        let outcome = act(K::of(members)?, &mut env);
+        if let Some(Downgrade { mut classic, rebalance }) = Consumer::of(members).and_then(Consumer::take_downgrade) {
+            classic.take_over(&mut env, rebalance);
+            *members = Members::Classic(Box::new(classic));
         }
-    }
-
-    fn protocol_type(&self) -> &str {
-        match &self.members {
-            Members::Classic(classic) => classic.protocol_type().unwrap_or_default(),
-            Members::Consumer(_) => "consumer",
-            Members::Share(_) => "share",
-        }
-    }
-
-    fn state_name(&self) -> &'static str {
-        match &self.members {
-            Members::Classic(classic) => classic.state().name(),
-            Members::Consumer(consumer) => consumer.state().name(),
-            Members::Share(share) => share.state_name(),
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        match &self.members {
-            Members::Classic(classic) => classic.state() == State::Empty,
-            Members::Consumer(consumer) => consumer.state() == ConsumerState::Empty,
-            Members::Share(share) => share.is_empty(),
-        }
-    }
-
-    /// Something of it would be there again after its coordinator is gone.
-    fn is_logged(&self) -> bool {
-        match &self.members {
-            Members::Classic(classic) => classic.is_logged() || !self.has_no_offsets(),
-            Members::Consumer(_) | Members::Share(_) => true,
-        }
-    }
-
-    fn is_subscribed_to(&self, topic: &str) -> bool {
-        match &self.members {
-            Members::Classic(classic) => classic.is_subscribed_to(topic),
-            Members::Consumer(consumer) => consumer.is_subscribed_to(topic),
-            Members::Share(_) => false,
-        }
-    }
-
-    fn retention_starts(&self) -> Option<RetentionStart> {
-        match &self.members {
-            Members::Classic(classic) => classic.retention_starts(),
-            Members::Consumer(_) => Some(RetentionStart::Commit),
-            Members::Share(_) => None,
-        }
-    }
-
-    fn expire_offsets(&mut self, now: Time, retention: Duration) {
-        let Some(start) = self.retention_starts() else { return };
-        let mut offsets = std::mem::take(&mut self.offsets);
-        offsets.retain(|topic, committed| {
-            let ends_at = committed.expires_at.unwrap_or_else(|| match start {
-                RetentionStart::Commit => committed.committed_at + retention,
-                RetentionStart::At(since) => since + retention,
-            });
-            self.is_subscribed_to(topic) || now < ends_at
-        });
-        self.offsets = offsets;
-    }
-}
-
-/// The right to delete offsets of a group, granted by [`Groups::begin_offset_delete`].
-#[derive(Debug)]
-pub struct OffsetDelete<'a> {
-    group: &'a mut Group,
-}
-
-impl OffsetDelete<'_> {
-    /// Deletes one partition's offset; it need not have one. Topics somebody in the group reads are refused.
-    pub fn remove(&mut self, topic: &str, partition: i32) -> Result<(), Reject> {
-        if self.group.is_subscribed_to(topic) {
-            return Err(ErrorCode::GroupSubscribedToTopic.into());
-        }
-        self.group.offsets.remove(topic, partition);
-        Ok(())
+        Some(outcome)
     }
 }
 
@@ -926,9 +850,9 @@ fn millis(ms: i32) -> Duration {
 }
 
 fn not_of_kind(group: &str, kind: GroupKind) -> Reject {
-    Reject::new(ErrorCode::GroupIdNotFound, format!("Group {group} is not a {} group.", kind.name()))
+    Reject::new(ErrorCode::GroupIdNotFound, format!("group {group} is no {} group", kind.name()))
 }
 
 fn not_found(group: &str) -> Reject {
-    Reject::new(ErrorCode::GroupIdNotFound, format!("Group {group} not found."))
+    Reject::new(ErrorCode::GroupIdNotFound, format!("there is no group {group}"))
 }

@@ -601,7 +601,7 @@ fn only_an_empty_group_can_be_deleted() {
 
     assert_eq!(kafka.groups.offsets(GROUP).count(), 0);
     let reject = kafka.groups.delete(GROUP).unwrap_err();
-    assert_eq!(reject.to_string(), "GROUP_ID_NOT_FOUND: Group billing not found.");
+    assert_eq!(reject.to_string(), "GROUP_ID_NOT_FOUND: there is no group billing");
 }
 
 #[test]

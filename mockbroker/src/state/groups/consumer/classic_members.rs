@@ -6,7 +6,8 @@
 
 use super::super::asked::{Candidate, Claim, Leaver, SyncBy};
 use super::super::catalog::Catalog;
-use super::super::classic::{Classic, Env};
+use super::super::classic::Classic;
+use super::super::env::Env;
 use super::super::member::Member as ClassicMember;
 use super::super::subscription::{Assigned, Subscription};
 use super::super::timers::{Event, Timer};
@@ -84,12 +85,12 @@ impl Consumer {
         if !(downgrade && out_of_date) {
             self.reconcile(env, &id, changed, Some(&owned));
         }
-        self.cancel(env, Event::Rejoin(Arc::clone(&id)));
+        env.cancel(&self.id, Event::Rejoin(Arc::clone(&id)));
         if downgrade {
             self.begin_downgrade(env, epoch_before, &BTreeSet::new(), out_of_date);
         } else {
-            self.expect(env, &id, millis(who.session_timeout_ms));
-            self.schedule(env, Event::Resync(Arc::clone(&id)), millis(who.rebalance_timeout_ms));
+            env.expect(&self.id, &id, millis(who.session_timeout_ms));
+            env.schedule(&self.id, Event::Resync(Arc::clone(&id)), millis(who.rebalance_timeout_ms));
         }
         Joined {
             generation: self.members.get(&id).map_or(0, |member| member.epoch),
@@ -120,8 +121,8 @@ impl Consumer {
         let partitions = member.assigned.iter().map(|(topic, held)| (*topic, held.keys().copied().collect()));
         let assignment = written(env.catalog, partitions, &protocol.metadata);
         let session_timeout = millis(side.session_timeout_ms);
-        self.cancel(env, Event::Resync(Arc::clone(&id)));
-        self.expect(env, &id, session_timeout);
+        env.cancel(&self.id, Event::Resync(Arc::clone(&id)));
+        env.expect(&self.id, &id, session_timeout);
         Ok(Synced {
             protocol_type: by.protocol_type.map(str::to_owned),
             protocol: by.protocol.map(str::to_owned),
@@ -134,7 +135,7 @@ impl Consumer {
         let id = self.classic_member(claim)?;
         let member = &self.members[&id];
         let session_timeout = member.classic.as_ref().map_or(0, |side| side.session_timeout_ms);
-        self.expect(env, &id, millis(session_timeout));
+        env.expect(&self.id, &id, millis(session_timeout));
         let must_rejoin = member.epoch < self.assignment_epoch
             || member.progress == Progress::Unrevoked
             || (member.progress == Progress::Unreleased && !self.waits_for_others(member));
@@ -177,24 +178,24 @@ impl Consumer {
     /// The members of a classic group as a consumer group (`ConsumerGroup.fromClassicGroup`).
     pub(in super::super) fn upgraded(classic: &mut Classic, env: &mut Env<'_>, group: &str) -> Result<Self, Reject> {
         let refuse = |why: &str| {
-            let message = format!("Cannot upgrade classic group {group} to consumer group because {why}");
+            let message = format!("classic group {group} cannot go on as a consumer group: {why}");
             Err(Reject::new(ErrorCode::GroupIdNotFound, message))
         };
         if !env.settings.may_upgrade {
-            return refuse("online upgrade is disabled.");
+            return refuse("group.consumer.migration.policy forbids it");
         }
         if !classic.is_of_consumers() {
-            return refuse("the group does not use the consumer embedded protocol.");
+            return refuse("its protocol is not that of consumers");
         }
         if classic.size() > env.settings.consumer_max_size {
-            return refuse("the group size exceeds the consumer group maximum size.");
+            return refuse("it has more members than group.consumer.max.size allows");
         }
         let (generation, protocol, members) = classic.upgrade(env);
         let mut consumer = Self { epoch: generation, assignment_epoch: generation, ..Self::new(&Arc::from(group)) };
         for classic in members {
             let read = (Subscription::read(classic.metadata(&protocol)), Assigned::read(classic.assignment.clone()));
             let (Some(subscription), Some(assigned)) = read else {
-                return refuse("the embedded consumer protocol is malformed.");
+                return refuse("a subscription or an assignment cannot be read");
             };
             if !assigned.user_data.is_empty() {
                 return refuse(
@@ -246,7 +247,7 @@ impl Consumer {
     pub(in super::super) fn expect_all(&self, env: &mut Env<'_>) {
         for member in self.members.values() {
             let session_timeout = member.classic.as_ref().map_or(0, |side| side.session_timeout_ms);
-            self.expect(env, &member.id, millis(session_timeout));
+            env.expect(&self.id, &member.id, millis(session_timeout));
         }
     }
 

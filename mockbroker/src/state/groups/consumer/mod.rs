@@ -14,9 +14,9 @@ pub(super) use classic_members::Downgrade;
 
 use super::assignors::{Assignor, Candidate, Partitions, Question};
 use super::catalog::{Catalog, TopicFacts};
-use super::classic::Env;
+use super::env::Env;
 use super::java;
-use super::timers::{Event, Timer};
+use super::timers::Event;
 use super::view::{ConsumerGroupView, ConsumerMemberView};
 use super::{Claim, millis};
 use crate::error::{ErrorCode, Reject};
@@ -205,7 +205,7 @@ impl Consumer {
         self.assignment_interval = pace.assignment_interval;
         self.assign_if_due(env);
         self.reconcile(env, &id, topics_changed || regex_change != RegexChange::None, beat.owned.as_deref());
-        self.expect(env, &id, pace.session_timeout);
+        env.expect(&self.id, &id, pace.session_timeout);
         let after = &self.members[&id];
         let tell = beat.joins() || beat.is_full() || before.assigned != after.assigned;
         let beaten = Beaten {
@@ -242,7 +242,7 @@ impl Consumer {
         if self.members.len() < max || self.members.contains_key(member_id) {
             return Ok(());
         }
-        let message = format!("The consumer group has reached its maximum capacity of {max} members.");
+        let message = format!("group.consumer.max.size allows {max} members, and that many are in the group");
         Err(Reject::new(ErrorCode::GroupMaxSizeReached, message))
     }
 
@@ -488,9 +488,9 @@ impl Consumer {
         if !member.uses_classic() {
             let event = Event::Rebalance(Arc::clone(id));
             if member.progress == Progress::Unrevoked {
-                self.schedule(env, event, millis(member.rebalance_timeout_ms));
+                env.schedule(&self.id, event, millis(member.rebalance_timeout_ms));
             } else {
-                self.cancel(env, event);
+                env.cancel(&self.id, event);
             }
         }
         self.members.insert(Arc::clone(id), member);
@@ -541,10 +541,10 @@ impl Consumer {
     }
 
     fn cancel_timers(&self, env: &mut Env<'_>, id: &Arc<str>) {
-        self.cancel(env, Event::Session(Arc::clone(id)));
-        self.cancel(env, Event::Rebalance(Arc::clone(id)));
-        self.cancel(env, Event::Rejoin(Arc::clone(id)));
-        self.cancel(env, Event::Resync(Arc::clone(id)));
+        env.cancel(&self.id, Event::Session(Arc::clone(id)));
+        env.cancel(&self.id, Event::Rebalance(Arc::clone(id)));
+        env.cancel(&self.id, Event::Rejoin(Arc::clone(id)));
+        env.cancel(&self.id, Event::Resync(Arc::clone(id)));
     }
 
     /// The coordinator is gone; sessions stand still.
@@ -556,9 +556,9 @@ impl Consumer {
     pub(super) fn load(&mut self, env: &mut Env<'_>) {
         self.fresh_until = None;
         for member in self.members.values() {
-            self.expect(env, &member.id, self.session_timeout);
+            env.expect(&self.id, &member.id, self.session_timeout);
             if member.progress == Progress::Unrevoked {
-                self.schedule(env, Event::Rebalance(Arc::clone(&member.id)), millis(member.rebalance_timeout_ms));
+                env.schedule(&self.id, Event::Rebalance(Arc::clone(&member.id)), millis(member.rebalance_timeout_ms));
             }
         }
     }
@@ -677,31 +677,22 @@ impl Consumer {
     }
 
     fn unknown_member(&self, id: &str) -> Reject {
-        Reject::new(ErrorCode::UnknownMemberId, format!("Member {id} is not a member of group {}.", self.id))
+        Reject::new(ErrorCode::UnknownMemberId, format!("there is no member {id} in group {}", self.id))
     }
 
     /// The static member with this instance id, if it is this member.
     fn static_member(&self, instance: &str, id: &str) -> Result<Arc<str>, Reject> {
         let Some(current) = self.static_members.get(instance) else {
-            return Err(Reject::new(ErrorCode::UnknownMemberId, format!("Instance id {instance} is unknown.")));
+            return Err(Reject::new(
+                ErrorCode::UnknownMemberId,
+                format!("nobody in the group has the instance id {instance}"),
+            ));
         };
         if **current != *id {
-            let message = format!("Static member {id} with instance id {instance} was fenced by member {current}.");
+            let message = format!("the instance id {instance} belongs to member {current} now, not to {id}");
             return Err(Reject::new(ErrorCode::FencedInstanceId, message));
         }
         Ok(Arc::clone(current))
-    }
-
-    fn expect(&self, env: &mut Env<'_>, id: &Arc<str>, within: Duration) {
-        self.schedule(env, Event::Session(Arc::clone(id)), within);
-    }
-
-    fn schedule(&self, env: &mut Env<'_>, event: Event, after: Duration) {
-        env.timers.schedule(Timer { group: Arc::clone(&self.id), event }, env.now + after);
-    }
-
-    fn cancel(&self, env: &mut Env<'_>, event: Event) {
-        env.timers.cancel(&Timer { group: Arc::clone(&self.id), event });
     }
 }
 
@@ -729,8 +720,7 @@ fn stale_code(member: &Member) -> ErrorCode {
 fn check_epoch(member: &Member, beat: &Beat<'_>) -> Result<(), Reject> {
     let fenced = |how: &str| {
         let message = format!(
-            "The consumer group member has a {how} member epoch ({}) than the one known by the group coordinator ({}). \
-             The member must abandon all its partitions and rejoin.",
+            "epoch {} is {how} the member's own, {}; it must give up what it has and join again",
             beat.epoch, member.epoch
         );
         Err(Reject::new(ErrorCode::FencedMemberEpoch, message))
@@ -739,7 +729,7 @@ fn check_epoch(member: &Member, beat: &Beat<'_>) -> Result<(), Reject> {
         return Ok(());
     }
     if beat.epoch > member.epoch {
-        return fenced("greater");
+        return fenced("ahead of");
     }
     // It may not have received the answer that moved it on; then it holds nothing that is not its own.
     let holds_its_own = beat.owned.as_ref().is_some_and(|owned| {
@@ -747,7 +737,7 @@ fn check_epoch(member: &Member, beat: &Beat<'_>) -> Result<(), Reject> {
             member.assigned.get(topic).is_some_and(|assigned| partitions.iter().all(|i| assigned.contains_key(i)))
         })
     });
-    if beat.epoch == member.previous_epoch && holds_its_own { Ok(()) } else { fenced("smaller") }
+    if beat.epoch == member.previous_epoch && holds_its_own { Ok(()) } else { fenced("behind") }
 }
 
 fn check_released(member: &Member, id: &str, instance: &str) -> Result<(), Reject> {
@@ -755,8 +745,7 @@ fn check_released(member: &Member, id: &str, instance: &str) -> Result<(), Rejec
         return Ok(());
     }
     let message = format!(
-        "Static member {id} with instance id {instance} cannot join the group because the instance id is owned by {} \
-         member.",
+        "member {id} cannot have the instance id {instance} before member {} has left or its session is over",
         member.id
     );
     Err(Reject::new(ErrorCode::UnreleasedInstanceId, message))

@@ -30,7 +30,7 @@ pub(super) fn check(expression: &str) -> Result<(), Reject> {
     whole(expression).map(|_| ()).map_err(|error| {
         let reason = error.to_string();
         let reason = reason.lines().last().unwrap_or_default().trim_start_matches("error: ");
-        let message = format!("SubscribedTopicRegex `{expression}` is not a valid regular expression: {reason}.");
+        let message = format!("`{expression}` is no expression of RE2: {reason}");
         Reject::new(ErrorCode::InvalidRegularExpression, message)
     })
 }

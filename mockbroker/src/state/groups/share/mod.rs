@@ -7,9 +7,9 @@
 
 use super::assignors::{Candidate, Partitions, Question, assign_shared};
 use super::catalog::{Catalog, TopicFacts};
-use super::classic::Env;
 use super::consumer::{Beaten, Pace};
-use super::timers::{Event, Timer};
+use super::env::Env;
+use super::timers::Event;
 use super::view::{ShareGroupView, ShareMemberView};
 use crate::error::{ErrorCode, Reject};
 use crate::time::Time;
@@ -119,7 +119,7 @@ impl Share {
             self.assign(env);
         }
         self.reconcile(env.catalog, &id, changed);
-        self.schedule_session(env, &id, pace.session_timeout);
+        env.expect(&self.id, &id, pace.session_timeout);
         let after = &self.members[&id];
         let tell = beat.epoch == 0 || beat.topics.is_some() || before.assigned != after.assigned;
         let beaten = Beaten {
@@ -150,8 +150,7 @@ impl Share {
         tracing::debug!(group = %self.id, member = member_id, reason, "removed");
         self.members.remove(member_id);
         self.target.remove(member_id);
-        let event = Event::Session(Arc::from(member_id));
-        env.timers.cancel(&Timer { group: Arc::clone(&self.id), event });
+        env.cancel(&self.id, Event::Session(Arc::from(member_id)));
         self.known = self.known_topics(env.catalog);
         self.epoch += 1;
     }
@@ -161,7 +160,7 @@ impl Share {
         if self.members.len() < max || self.members.contains_key(member_id) {
             return Ok(());
         }
-        let message = format!("The share group has reached its maximum capacity of {max} members.");
+        let message = format!("group.share.max.size allows {max} members, and that many are in the group");
         Err(Reject::new(ErrorCode::GroupMaxSizeReached, message))
     }
 
@@ -189,6 +188,14 @@ impl Share {
         for facts in self.known_topics(catalog).into_values() {
             self.initialized.entry(facts.id).or_default().extend(0..facts.partitions);
         }
+    }
+
+    pub(super) fn initialize_one(&mut self, topic: Uuid, index: i32) {
+        self.initialized.entry(topic).or_default().insert(index);
+    }
+
+    pub(super) fn forget_topic(&mut self, topic: Uuid) -> bool {
+        self.initialized.remove(&topic).is_some()
     }
 
     /// Whether members do not have all there is to be had of a topic somebody subscribes to.
@@ -247,7 +254,7 @@ impl Share {
     pub(super) fn load(&mut self, env: &mut Env<'_>) {
         self.fresh_until = None;
         for id in self.members.keys() {
-            self.schedule_session(env, id, self.session_timeout);
+            env.expect(&self.id, id, self.session_timeout);
         }
     }
 
@@ -257,6 +264,15 @@ impl Share {
     }
 
     // ---- what others see ----
+
+    pub(super) fn epoch(&self) -> i32 {
+        self.epoch
+    }
+
+    /// The partitions that can be assigned.
+    pub(super) fn initialized(&self) -> impl Iterator<Item = (Uuid, i32)> {
+        self.initialized.iter().flat_map(|(topic, indices)| indices.iter().map(|index| (*topic, *index)))
+    }
 
     pub(super) fn is_empty(&self) -> bool {
         self.members.is_empty()
@@ -291,12 +307,7 @@ impl Share {
     // ---- small facts and steps ----
 
     fn unknown_member(&self, id: &str) -> Reject {
-        Reject::new(ErrorCode::UnknownMemberId, format!("Member {id} is not a member of group {}.", self.id))
-    }
-
-    fn schedule_session(&self, env: &mut Env<'_>, id: &Arc<str>, within: Duration) {
-        let timer = Timer { group: Arc::clone(&self.id), event: Event::Session(Arc::clone(id)) };
-        env.timers.schedule(timer, env.now + within);
+        Reject::new(ErrorCode::UnknownMemberId, format!("there is no member {id} in group {}", self.id))
     }
 }
 
@@ -332,15 +343,9 @@ fn check_epoch(member: &Member, received: i32) -> Result<(), Reject> {
     if received == 0 || received == member.epoch || (received < member.epoch && received == member.previous_epoch) {
         return Ok(());
     }
-    let (how, previous) = if received > member.epoch {
-        ("greater", String::new())
-    } else {
-        let previous = member.previous_epoch;
-        ("smaller", format!(", and it does not match the previous member epoch ({previous})"))
-    };
+    let how = if received > member.epoch { "ahead of" } else { "behind" };
     let message = format!(
-        "The share group member has a {how} member epoch ({received}) than the one known by the group coordinator \
-         ({}){previous}. The member must abandon all its partitions and rejoin.",
+        "epoch {received} is {how} the member's own, {}; it must give up what it has and join again",
         member.epoch
     );
     Err(Reject::new(ErrorCode::FencedMemberEpoch, message))
