@@ -14,7 +14,7 @@ use libc::{c_int, c_long, c_void, siginfo_t, sock_filter, ucontext_t};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What may be called from anywhere: it neither waits, nor tells time, nor talks to anybody.
-const ALLOWED: [c_long; 71] = [
+const ALLOWED: [c_long; 74] = [
     libc::SYS_pread64,
     libc::SYS_pwrite64,
     libc::SYS_lseek,
@@ -86,6 +86,9 @@ const ALLOWED: [c_long; 71] = [
     libc::SYS_mincore,
     libc::SYS_getpgrp,
     libc::SYS_capget,
+    libc::SYS_pkey_mprotect,
+    libc::SYS_pkey_alloc,
+    libc::SYS_pkey_free,
 ];
 
 /// What may be called from anywhere in one form: the argument of this place, under this mask, has this value.
