@@ -117,6 +117,8 @@ pub mod hooks;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 mod memory;
+#[cfg(feature = "kafka")]
+mod outbox;
 mod registry;
 mod retry;
 mod stats;

@@ -5,13 +5,13 @@
 
 use super::client::{Watcher, bystander, make};
 use super::publish::{Copy, Publisher};
-use super::record::{Record, TARGET_GROUP};
+use super::record::{EVICTED, Record, SEQUENCE, TARGET_GROUP};
 use super::topics::{Census, Topics, Wanted};
-use crate::config::KafkaEventBusConfig;
+use crate::config::{DlqScope, KafkaEventBusConfig};
 use crate::dlq::{DlqMessage, ReplayOutcome};
 use crate::engine::Header;
 use crate::engine::dead_letters::PREFIX;
-use crate::error::BusError;
+use crate::error::{BusError, NotAcknowledged};
 use bytes::Bytes;
 use jiff::Timestamp;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -41,6 +41,33 @@ type Bystander = BaseConsumer<Watcher>;
 /// The name of a letter: its partition and offset in the dead-letter topic.
 type Name = (i32, i64);
 
+/// Where to begin reading, and how much.
+#[derive(Clone, Copy)]
+enum From {
+    /// The whole topic.
+    Beginning,
+    /// One partition of it.
+    Partition(i32),
+    /// One partition, from an offset on.
+    Place(Name),
+}
+
+/// The letters of one key that one group gave up.
+struct Sequence {
+    key: Bytes,
+    group: String,
+}
+
+/// What the ledger says of a letter.
+#[derive(serde::Deserialize)]
+struct Note {
+    /// Where in the main topic its replay is, or the word of its eviction.
+    offset: i64,
+}
+
+/// The offset of what need not be waited for.
+const NOWHERE: i64 = -1;
+
 /// How long one poll waits; the end of a partition ends it at once.
 const POLL: Duration = Duration::from_millis(100);
 
@@ -67,7 +94,7 @@ impl Letters {
             return Ok(Vec::new());
         }
         let mut letters = self
-            .read(&self.dlq_topic, &census, None, Vec::new(), move |letters, record| {
+            .read(&self.dlq_topic, &census, From::Beginning, Vec::new(), move |letters, record| {
                 if !resolved.contains(&(record.partition, record.offset)) {
                     letters.push(letter(record));
                 }
@@ -100,22 +127,21 @@ impl Letters {
             return Ok(ReplayOutcome::AlreadyReplayed);
         }
         let found = self
-            .read(&self.dlq_topic, &census, Some((partition, offset)), None, |found, record| {
+            .read(&self.dlq_topic, &census, From::Place((partition, offset)), None, |found, record| {
                 *found = Some(letter(record));
                 ControlFlow::Break(())
             })
             .await?;
         // When there is none at this offset, the client goes on with another one.
         let Some(letter) = found.filter(|letter| letter.offset == offset) else { return Ok(ReplayOutcome::NotFound) };
+        if let Some(first) = self.first_of_sequence(&census, &letter).await? {
+            return Ok(ReplayOutcome::Behind { partition: first.partition, offset: first.offset });
+        }
         let replays = letter.replay_count();
         if replays >= self.config.dlq_max_replay_attempts && !force {
             return Ok(ReplayOutcome::TooOften { replays });
         }
-        if self.config.create_topics && !census.contains_key(&self.ledger_topic) {
-            let replication = self.config.topic_replication.unwrap_or(super::BROKER_DEFAULT).into();
-            let ledger = Wanted { name: &self.ledger_topic, partitions: 1, replication, compacted: true };
-            self.topics.create(ledger).await?;
-        }
+        self.have_ledger(&census).await?;
         let known = census.get(&*self.topic).copied().unwrap_or(0);
         let not_written = |source| BusError::Backend { doing: "replaying a dead letter", source };
         let replayed = self
@@ -130,18 +156,18 @@ impl Letters {
             })
             .await
             .map_err(|error| not_written(error.into()))?;
-        self.note(&letter, replayed.offset).await.map_err(|error| {
+        self.note(&letter, "replayed", replayed.offset).await.map_err(|error| {
             not_written(format!("it was replayed, but not noted, so it counts as a dead letter still: {error}").into())
         })?;
         Ok(ReplayOutcome::Replayed { partition: replayed.partition, offset: replayed.offset })
     }
 
     /// Notes in the ledger that a letter is resolved.
-    async fn note(&self, letter: &DlqMessage, offset: i64) -> Result<(), crate::error::NotAcknowledged> {
+    async fn note(&self, letter: &DlqMessage, outcome: &str, offset: i64) -> Result<(), NotAcknowledged> {
         let key = Bytes::from(format!("{}:{}", letter.partition, letter.offset));
         let by = &self.config.consumer_name;
         let at = Timestamp::now().to_string();
-        let note = serde_json::json!({ "outcome": "replayed", "by": by, "at": at, "offset": offset });
+        let note = serde_json::json!({ "outcome": outcome, "by": by, "at": at, "offset": offset });
         let value = Bytes::from(note.to_string());
         let copy =
             Copy { topic: &self.ledger_topic, partition: None, key: Some(&key), value: Some(&value), headers: &[] };
@@ -150,17 +176,140 @@ impl Letters {
 
     /// The names in the ledger.
     async fn resolved(&self, census: &Census) -> Result<BTreeSet<Name>, BusError> {
+        Ok(self.notes(census).await?.into_keys().collect())
+    }
+
+    /// What the ledger says.
+    async fn notes(&self, census: &Census) -> Result<BTreeMap<Name, Option<Note>>, BusError> {
         let topic = Arc::from(self.ledger_topic.as_str());
-        self.read(&topic, census, None, BTreeSet::new(), |resolved, record| {
+        self.read(&topic, census, From::Beginning, BTreeMap::new(), |notes, record| {
             if let Some(name) = record.key.as_deref().and_then(name) {
                 match record.value {
-                    Some(_) => resolved.insert(name),
-                    None => resolved.remove(&name),
+                    Some(value) => notes.insert(name, serde_json::from_slice(&value).ok()),
+                    None => notes.remove(&name),
                 };
             }
             ControlFlow::Continue(())
         })
         .await
+    }
+
+    /// The letters of a partition's keys that still stand before later events: key and place in the key's sequence. A
+    /// letter that was replayed or evicted does so until that is `handled`: what was to follow it does not overtake it.
+    pub(super) async fn dead(
+        &self,
+        partition: i32,
+        handled: impl Fn(i64) -> bool + Send + 'static,
+    ) -> Result<Vec<(Bytes, i64)>, BusError> {
+        let census = self.topics.census().await?;
+        let (notes, group) = (self.notes(&census).await?, self.config.consumer_group.clone());
+        self.read(&self.dlq_topic, &census, From::Partition(partition), Vec::new(), move |dead, record| {
+            let stands = notes
+                .get(&(record.partition, record.offset))
+                .is_none_or(|note| note.as_ref().is_some_and(|note| !handled(note.offset)));
+            let letter = letter(record);
+            if let (Some(key), Some(place), true) = (&letter.key, letter.sequence_offset(), stands)
+                && letter.consumer_group() == Some(&group)
+            {
+                dead.push((key.clone(), place));
+            }
+            ControlFlow::Continue(())
+        })
+        .await
+    }
+
+    /// The letters of a key that are not resolved, in the order of its sequence.
+    async fn sequence(&self, census: &Census, of: Sequence) -> Result<Vec<DlqMessage>, BusError> {
+        let resolved = self.resolved(census).await?;
+        let mut letters = self
+            .read(&self.dlq_topic, census, From::Beginning, Vec::new(), move |letters, record| {
+                if !resolved.contains(&(record.partition, record.offset)) && record.key.as_ref() == Some(&of.key) {
+                    let letter = letter(record);
+                    if letter.consumer_group() == Some(&of.group) {
+                        letters.push(letter);
+                    }
+                }
+                ControlFlow::Continue(())
+            })
+            .await?;
+        letters.sort_by_key(|letter| (letter.sequence_offset(), letter.partition, letter.offset));
+        Ok(letters)
+    }
+
+    /// The letter that must come back before this one, if there is one.
+    async fn first_of_sequence(&self, census: &Census, letter: &DlqMessage) -> Result<Option<DlqMessage>, BusError> {
+        let (DlqScope::Sequence, Some(key), Some(group)) =
+            (self.config.dlq_scope, letter.key.clone(), letter.consumer_group().map(str::to_owned))
+        else {
+            return Ok(None);
+        };
+        let first = self.sequence(census, Sequence { key, group }).await?.into_iter().next();
+        Ok(first.filter(|first| first.sequence_offset() < letter.sequence_offset()))
+    }
+
+    /// Replays the letters of a key, in the order of its sequence; the names of the replayed ones and what came of each.
+    pub(super) async fn replay_key(&self, key: Bytes, force: bool) -> Result<Vec<(Name, ReplayOutcome)>, BusError> {
+        let group = self.config.consumer_group.clone();
+        let letters = self.sequence(&self.topics.census().await?, Sequence { key, group }).await?;
+        let mut outcomes = Vec::new();
+        for letter in letters {
+            let outcome = self.replay(letter.partition, letter.offset, force).await?;
+            outcomes.push(((letter.partition, letter.offset), outcome));
+            if !outcome.is_replayed() {
+                break;
+            }
+        }
+        Ok(outcomes)
+    }
+
+    /// Resolves a letter without replaying it; whether there was one to resolve.
+    pub(super) async fn evict(&self, partition: i32, offset: i64) -> Result<bool, BusError> {
+        let _replaying = self.replaying.lock().await;
+        let census = self.topics.census().await?;
+        if self.resolved(&census).await?.contains(&(partition, offset)) {
+            return Ok(false);
+        }
+        let place = From::Place((partition, offset));
+        let found = self.read(&self.dlq_topic, &census, place, None, |found, record| {
+            *found = Some(letter(record));
+            ControlFlow::Break(())
+        });
+        let Some(letter) = found.await?.filter(|letter| letter.offset == offset) else { return Ok(false) };
+        self.have_ledger(&census).await?;
+        let not_written =
+            |source: NotAcknowledged| BusError::Backend { doing: "evicting a dead letter", source: source.into() };
+        // Before it is noted: a crash in between leaves a letter that can be evicted again.
+        let told = self.tell_of_eviction(&letter).await.map_err(not_written)?;
+        self.note(&letter, "evicted", told.unwrap_or(NOWHERE)).await.map_err(not_written)?;
+        Ok(true)
+    }
+
+    /// Whoever owns the partition learns of an eviction in the order of its log, by a record that is no event; where that
+    /// is.
+    async fn tell_of_eviction(&self, letter: &DlqMessage) -> Result<Option<i64>, NotAcknowledged> {
+        let (DlqScope::Sequence, Some(key), Some(place), Some(group)) =
+            (self.config.dlq_scope, &letter.key, letter.sequence_offset(), letter.consumer_group())
+        else {
+            return Ok(None);
+        };
+        let word = Copy {
+            topic: &self.topic,
+            partition: letter.original_partition(),
+            key: Some(key),
+            // A record without a value would be taken for a deletion.
+            value: Some(&Bytes::from_static(b"{}")),
+            headers: &[Header::text(TARGET_GROUP, group), Header::text(EVICTED, place.to_string())],
+        };
+        self.publisher.write(word).await.map(|told| Some(told.offset))
+    }
+
+    async fn have_ledger(&self, census: &Census) -> Result<(), BusError> {
+        if self.config.create_topics && !census.contains_key(&self.ledger_topic) {
+            let replication = self.config.topic_replication.unwrap_or(super::BROKER_DEFAULT).into();
+            let ledger = Wanted { name: &self.ledger_topic, partitions: 1, replication, compacted: true };
+            self.topics.create(ledger).await?;
+        }
+        Ok(())
     }
 
     /// The first offset of each partition that has any, and the one after its last.
@@ -180,13 +329,17 @@ impl Letters {
         &self,
         topic: &Arc<str>,
         census: &Census,
-        from: Option<Name>,
+        from: From,
         mut into: T,
         mut each: impl FnMut(&mut T, Record) -> ControlFlow<()> + Send + 'static,
     ) -> Result<T, BusError> {
         let mut bounds = self.bounds(topic, census).await?;
-        if let Some((only, offset)) = from {
-            bounds.retain(|partition, (low, high)| *partition == only && (*low..*high).contains(&offset));
+        match from {
+            From::Beginning => {}
+            From::Partition(only) => bounds.retain(|partition, _| *partition == only),
+            From::Place((only, offset)) => {
+                bounds.retain(|partition, (low, high)| *partition == only && (*low..*high).contains(&offset));
+            }
         }
         if bounds.is_empty() {
             return Ok(into);
@@ -195,7 +348,7 @@ impl Letters {
         self.with_bystander(move |reader| {
             let mut list = TopicPartitionList::new();
             for (partition, (low, _)) in &bounds {
-                let start = Offset::Offset(from.map_or(*low, |(_, offset)| offset));
+                let start = Offset::Offset(if let From::Place((_, offset)) = from { offset } else { *low });
                 list.add_partition_offset(&topic, *partition, start).map_err(unreadable)?;
             }
             reader.assign(&list).map_err(unreadable)?;
@@ -295,9 +448,13 @@ fn name(key: &[u8]) -> Option<Name> {
 
 /// The record's own headers again, and for whom it is.
 fn replayed_headers(letter: &DlqMessage) -> Vec<Header> {
-    let own = letter.headers.iter().filter(|header| !header.name.starts_with(PREFIX) && header.name != TARGET_GROUP);
+    let own = letter
+        .headers
+        .iter()
+        .filter(|header| !header.name.starts_with(PREFIX) && ![TARGET_GROUP, SEQUENCE].contains(&&*header.name));
     let mut headers: Vec<_> = own.cloned().collect();
     headers.push(Header::text("dlq_replay_count", (letter.replay_count() + 1).to_string()));
+    headers.extend(letter.sequence_offset().map(|place| Header::text(SEQUENCE, place.to_string())));
     headers.extend(letter.consumer_group().map(|group| Header::text(TARGET_GROUP, group)));
     headers
 }

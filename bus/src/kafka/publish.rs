@@ -10,11 +10,12 @@ use crate::codec::{CodecError, Serializer};
 use crate::engine::Header;
 use crate::error::{BusError, NotAcknowledged, PublishFailure};
 use crate::event::{AggregateId, AnyEvent};
+use crate::outbox::Prepared;
 use bytes::Bytes;
 use futures::task::AtomicWaker;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header as ClientHeader, Message, OwnedHeaders, ToBytes};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 use std::collections::BTreeSet;
@@ -151,6 +152,21 @@ impl Sent {
     }
 }
 
+/// Where events are that were sent together.
+pub(super) struct Places(Arc<Tally>);
+
+impl Places {
+    /// One place an event, in the order sent; `None` for one that has not been acknowledged.
+    pub(super) fn places(&self) -> Vec<Option<(i32, i64)>> {
+        let answers = self.0.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = |answer: &Option<Answer>| match answer {
+            Some(Ok(Delivery { partition, offset })) => Some((*partition, *offset)),
+            _ => None,
+        };
+        answers.iter().map(place).collect()
+    }
+}
+
 /// How long to wait before trying again when the client's queue is full.
 const QUEUE_FULL: Duration = Duration::from_millis(5);
 
@@ -235,6 +251,37 @@ impl Publisher {
                 }
             }
         }
+    }
+
+    /// Makes an event into bytes, to be sent later.
+    pub(super) fn prepare(
+        topic: &Arc<str>,
+        codec: &dyn Serializer,
+        event: &AnyEvent,
+        acknowledged: Arc<dyn Fn(i32, i64) + Send + Sync>,
+    ) -> Result<Prepared, BusError> {
+        let key = Bytes::copy_from_slice(event.aggregate_id().as_bytes());
+        let (value, headers) = (serialized(codec, event)?, headers(codec, event));
+        Ok(Prepared { topic: topic.clone(), key, value, headers, acknowledged })
+    }
+
+    /// Hands prepared events to a client, in their order, where waiting for room is allowed.
+    #[expect(clippy::disallowed_methods, reason = "the committing thread may wait; the client does not tell of room")]
+    pub(super) fn send_prepared(producer: &Client, events: &[&Prepared]) -> KafkaResult<Places> {
+        let tally = Tally::of(events.len());
+        for (index, event) in events.iter().enumerate() {
+            let stub = Box::new(Stub { index, tally: Some(tally.clone()) });
+            let record = BaseRecord::with_opaque_to(&event.topic, stub).key(&event.key[..]).payload(&event.value[..]);
+            let mut record = record.headers(event.headers.clone());
+            while let Err((error, back)) = producer.send(record) {
+                if !matches!(error, KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull)) {
+                    return Err(error);
+                }
+                record = back;
+                std::thread::sleep(QUEUE_FULL);
+            }
+        }
+        Ok(Places(tally))
     }
 
     /// Waits until nothing is under way; how much was left when time ran out.
