@@ -507,15 +507,19 @@ impl Draw {
 
     fn consumer_group(&mut self) -> Op {
         let group = if self.one_in(10) { self.slot(GROUPS) } else { 2 };
+        // Who gets which partition hangs on the members' ids, and those of classic members are the broker's invention: so
+        // consumers that join them want a topic of their own.
+        let topic = if group == 2 { self.slot(2) } else { 2 };
         let consumer = self.slot(2);
         let version = self.within(0, 1);
         match self.up_to(10) {
             0..7 => {
                 let word = match self.up_to(9) {
-                    0..3 => Word::Join(self.slot(2)),
+                    0..3 => Word::Join(topic),
                     3 => Word::Beat,
                     4..6 => Word::Hold,
-                    6 => Word::Subscribe(self.slot(3)),
+                    6 if group == 2 => Word::Subscribe(self.slot(3)),
+                    6 => Word::Subscribe(2),
                     7 => Word::Skewed(self.pick(&[-1, 1, 5])),
                     _ => Word::Leave,
                 };

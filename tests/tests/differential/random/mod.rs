@@ -31,6 +31,8 @@ pub(crate) const NAME: &str = "random";
 /// Enough for every push; they take about half a minute beside a Kafka that has started.
 const SEQUENCES: u64 = 3;
 const LENGTH: usize = 200;
+/// So often a difference must come again: ids that Kafka invents can make one by chance.
+const CONFIRMATIONS: usize = 2;
 /// A failure is shrunk for so long: whoever waits for it wants it short, but wants it.
 const SHRINK_WITHIN: Duration = Duration::from_secs(120);
 
@@ -79,9 +81,10 @@ fn judge(ops: &[Op], known: &Known) -> Option<Verdict> {
     let Some(parted) = play(ops, known)? else { return Some(Verdict::Alike) };
     eprintln!("playing again, and shortening:\n{}", parted.report);
     let ops = &ops[..=parted.at];
-    let again = play(ops, known)?;
-    if again.as_ref().is_none_or(|again| !again.is(&parted)) {
-        return Some(Verdict::Unsteady(parted.report));
+    for _ in 0..CONFIRMATIONS {
+        if play(ops, known)?.is_none_or(|again| !again.is(&parted)) {
+            return Some(Verdict::Unsteady(parted.report));
+        }
     }
     let (ops, parted) = shrink(ops.to_vec(), parted, known);
     let mut report = parted.report;
