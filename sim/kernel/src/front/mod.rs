@@ -4,6 +4,7 @@
 mod abi;
 pub mod audit;
 mod c11;
+mod carry;
 pub mod child;
 mod clock;
 mod file;
