@@ -33,8 +33,12 @@ demo:
 bench:
 	cargo bench -p benches
 
-# Long searches: more cases of every property than CI has time for, and two hundred tests a hundred times over.
+# Long searches: more cases of every property than CI has time for, two hundred tests a hundred times over, and ten
+# thousand seeds of the simulator, each run twice with equal steps.
 nightly:
 	PROPTEST_CASES=20000 cargo test --workspace --release
 	cargo test -p tests --release --test parallel --no-run
 	for round in $$(seq 100); do cargo test -q -p tests --release --test parallel || exit 1; done
+	seeds=$$(mktemp -d) && for run in one other; do \
+	  cargo run -q --release -- sim --seeds 10000 --keep-going --hashes $$seeds/$$run || exit 1; \
+	done && cmp $$seeds/one $$seeds/other

@@ -15,11 +15,12 @@
 //! ```
 //!
 //! `faults.rs` says what each fault does to the world, and what cannot be done yet; `nodes.rs` what the programs do;
-//! `witness.rs` and `evidence.rs` write it down; `search.rs` goes from seeds to reports.
+//! `witness.rs` and `evidence.rs` write it down; `orphans.rs` is the one place where somebody helps; `search.rs` goes from seeds to reports.
 
 mod evidence;
 mod faults;
 mod nodes;
+mod orphans;
 mod search;
 pub(crate) mod witness;
 
@@ -44,6 +45,7 @@ use std::time::Duration;
 use witness::Witness;
 
 pub use faults::{Unsupported, unsupported};
+pub use rehearsal_sim_kernel::config::HandOver;
 pub use search::{Broken, Found, Progress, Told, search, tell};
 
 /// What is added to a worker's name for the process that takes its place.
@@ -64,6 +66,8 @@ pub struct Drive {
     pub plan: Option<Plan>,
     /// A bug planted into the workers, to see that it is found. Default none.
     pub mutant: Option<Mutant>,
+    /// How the turn passes between threads: that of the kernel's default, unless the two are to be compared.
+    pub hand_over: HandOver,
 }
 
 /// A bug to be planted.
@@ -106,6 +110,8 @@ pub struct Verdict {
     pub hits: BTreeMap<Family, u64>,
     /// How many events there are in the history.
     pub events: usize,
+    /// How many records the plan had publishers send.
+    pub records: u64,
     /// The reports, if they were asked for.
     pub told: Option<Told>,
 }
@@ -186,6 +192,19 @@ impl Drive {
         self.run_telling(plan, Some(&Telling { replay, shrunk_from: None }))
     }
 
+    /// Where two runs of a plan part, with both sides; `None` when they do not, as it should be.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn divergence(&self, plan: &Plan) -> Result<Option<String>, Vec<Unsupported>> {
+        let unsupported = unsupported(plan);
+        if !unsupported.is_empty() {
+            return Err(unsupported);
+        }
+        let describe = |setup: &mut Setup| self.describe(plan, setup, None);
+        Ok(runner::divergence(&describe, plan.seed))
+    }
+
     fn run_telling(&self, plan: &Plan, telling: Option<&Telling<'_>>) -> Result<Outcome, Vec<Unsupported>> {
         let unsupported = unsupported(plan);
         if !unsupported.is_empty() {
@@ -200,6 +219,7 @@ impl Drive {
         let evidence = Evidence::default();
         let bootstrap = setup.kafka(Kafka::from_config(cluster(plan)));
         kernel(plan, setup);
+        setup.kernel().hand_over = self.hand_over;
         for publisher in publishers(plan, &bootstrap, &evidence) {
             let publisher = Arc::new(publisher);
             let name = publisher.name.clone();
@@ -230,6 +250,11 @@ impl Drive {
             }
         }
         setup.at(plan.chaos, move |world| faults.heal_all(world));
+        let (denials, reads) = (orphans::denials(plan), reads(plan));
+        if !denials.is_empty() {
+            let time = plan.chaos.saturating_add(orphans::LOOKS_AFTER);
+            setup.at(time, move |world| orphans::help(world, &denials, &reads));
+        }
         setup.duration(plan.chaos.saturating_add(settle(plan)));
         setup.ends_when(at_rest(plan, &evidence));
         let plan = plan.clone();
@@ -281,6 +306,7 @@ fn judge(plan: &Plan, history: &History, telling: Option<OwnTelling>) -> Verdict
         coverage: Coverage::of(history),
         hits,
         events: history.events().len(),
+        records: plan.records().len() as u64,
         told: telling.map(|telling| told(plan, history, &judgement, &telling)),
     }
 }
@@ -460,11 +486,15 @@ fn in_order(mut shifts: Vec<Shift>) -> Vec<Shift> {
     shifts
 }
 
+/// Which topics each group reads.
+fn reads(plan: &Plan) -> Vec<(Name, Vec<Name>)> {
+    plan.terms().groups.into_iter().map(|(group, terms)| (group, terms.topics)).collect()
+}
+
 /// Whether everything was over, answered and committed a while ago.
 fn at_rest(plan: &Plan, evidence: &Evidence) -> impl Fn(&World) -> bool + 'static {
     let (messages, chaos, evidence) = (plan.records().len(), plan.chaos, evidence.clone());
-    let groups: Vec<(Name, Vec<Name>)> =
-        plan.terms().groups.into_iter().map(|(group, terms)| (group, terms.topics)).collect();
+    let groups = reads(plan);
     let since = std::cell::Cell::new(None);
     move |world| {
         let rests = world.elapsed() > chaos && evidence.all_answered(messages) && all_committed(world, &groups);
