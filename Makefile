@@ -34,8 +34,8 @@ bench:
 	cargo bench -p benches
 
 # Long searches: how soon every planted bug is found, more cases of every property than CI has time for, three hundred
-# random sequences beside Apache Kafka, another client's own test suite, a million inputs a fuzz target, and two hundred
-# tests a hundred times over.
+# random sequences beside Apache Kafka, another client's own test suite, a million inputs a fuzz target, two hundred tests
+# a hundred times over, and ten thousand seeds of the simulator, each run twice with equal steps.
 nightly:
 	cargo run --release -p rehearsal -- sim --mutants sim/MUTANTS.md --seeds 500
 	PROPTEST_CASES=20000 cargo test --workspace --release
@@ -45,3 +45,6 @@ nightly:
 	bash .ci/fuzz
 	cargo test -p tests --release --test parallel --no-run
 	for round in $$(seq 100); do cargo test -q -p tests --release --test parallel || exit 1; done
+	seeds=$$(mktemp -d) && for run in one other; do \
+	  cargo run -q --release -- sim --seeds 10000 --keep-going --hashes $$seeds/$$run || exit 1; \
+	done && cmp $$seeds/one $$seeds/other

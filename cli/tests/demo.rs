@@ -22,12 +22,14 @@ fn without_a_word_it_runs_the_tutorial_and_proves_that_nothing_was_lost() {
         "Audit log entries: 2",
         "PROOF: 20,000 published, 20,000 handled, 0 lost, 0 out of order (",
         ") with broker 2 crashed and worker 1 killed",
+        "CHAOS: ",
+        " faults: 0 promises broken",
         "Tutorial 18 Complete!",
     ] {
         assert!(out.contains(line), "'{line}' is missing from:\n{out}");
     }
     let summary = out.split("Tutorial 18 Complete!").nth(1).unwrap();
-    assert_eq!(summary.lines().filter(|line| line.starts_with(|first: char| first.is_ascii_digit())).count(), 6);
+    assert_eq!(summary.lines().filter(|line| line.starts_with(|first: char| first.is_ascii_digit())).count(), 7);
 }
 
 #[test]

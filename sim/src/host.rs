@@ -15,6 +15,7 @@ use rehearsal_mockbroker::wire::ApiKey;
 use rehearsal_sim_kernel::machine::{Connection, Kernel, Moment, Node, Service, ServiceId, ServiceNet};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddrV4;
+use std::time::Duration;
 use tracing::subscriber::NoSubscriber;
 
 /// The port every broker listens on, at its own address.
@@ -87,6 +88,11 @@ impl Brokers {
     /// What was written down so far.
     pub(crate) fn take_seen(&mut self) -> Vec<Event> {
         self.witness.as_mut().map(Witness::take_seen).unwrap_or_default()
+    }
+
+    /// When this group's members last agreed on who has what, if anybody writes that down.
+    pub(crate) fn formed(&self, group: &str) -> Option<Duration> {
+        self.witness.as_ref()?.formed(group)
     }
 
     fn look(&mut self, now: Moment, asked: Option<(ApiKey, &str)>) {

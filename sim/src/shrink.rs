@@ -76,6 +76,10 @@ impl<R: FnMut(&Plan) -> Option<Signature>> Search<'_, R> {
         if candidate == self.best || self.left == 0 || candidate.check().is_err() {
             return false;
         }
+        // A group nobody works in leaves everything undone, whatever the bug was.
+        if deserted(&candidate) && !deserted(&self.best) {
+            return false;
+        }
         if !self.known.insert(candidate.to_string()) {
             return false;
         }
@@ -197,6 +201,18 @@ impl<R: FnMut(&Plan) -> Option<Signature>> Search<'_, R> {
     }
 }
 
+/// Whether there is a group without a worker.
+fn deserted(plan: &Plan) -> bool {
+    let worked_in: BTreeSet<&Name> = plan
+        .setup()
+        .filter_map(|setup| match setup {
+            Setup::Worker { group, .. } => Some(&group.0),
+            _ => None,
+        })
+        .collect();
+    plan.setup().any(|setup| matches!(setup, Setup::Group { name, .. } if !worked_in.contains(name)))
+}
+
 /// The plan with one record in this burst, which takes over what handlers do with any of them.
 fn with_one_record(plan: &Plan, burst: &Name) -> Plan {
     let mut plan = plan.clone();
@@ -292,6 +308,17 @@ mod tests {
         let small = shrink(&big(), &signature("acked-lost"), 1000, bug);
         assert_eq!((members(&small.plan), small.plan.brokers), (2, 2));
         assert_eq!(small.plan.setup().count(), 4, "two workers, their group, its topic: {}", small.plan);
+    }
+
+    #[test]
+    fn a_group_keeps_a_worker() {
+        // What nobody reads is not handled: with no worker at all, this would be the smallest plan.
+        let unhandled = |plan: &Plan| {
+            let group = plan.setup().any(|setup| matches!(setup, Setup::Group { .. }));
+            (group && !plan.records().is_empty()).then(|| signature("not-handled"))
+        };
+        let small = shrink(&big(), &signature("not-handled"), 1000, unhandled);
+        assert_eq!(small.plan.setup().filter(|setup| matches!(setup, Setup::Worker { .. })).count(), 1);
     }
 
     #[test]

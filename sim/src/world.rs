@@ -267,6 +267,11 @@ impl World {
         self.with_brokers(|brokers, _| brokers.take_seen())
     }
 
+    /// When this group's members last agreed on who has what, if anybody writes that down.
+    pub(crate) fn formed(&self, group: &str) -> Option<Duration> {
+        self.with_brokers(|brokers, _| brokers.formed(group))
+    }
+
     fn with_brokers<R>(&self, act: impl FnOnce(&mut Brokers, &mut ServiceNet<'_>) -> R) -> R {
         let service = self.brokers.expect("the simulation has no Kafka cluster; ask for one with `Setup::kafka`");
         let result = front::kernel(|kernel, _| kernel.with_service(service, act));

@@ -46,6 +46,32 @@ fn two_runs_that_differ_are_told_with_where_they_part() {
 }
 
 #[test]
+fn where_two_runs_part_is_told_with_both_sides() {
+    alone("both sides", || {
+        let differs = |setup: &mut Setup| {
+            setup.duration(secs(1)).node("curious", || async {
+                let _ = std::fs::read("/proc/self/stat");
+            });
+        };
+        let agrees = |setup: &mut Setup| {
+            setup.duration(secs(1)).node("calm", || async { tokio::time::sleep(secs(1)).await });
+        };
+        let parts = runner::divergence(&differs, 0).ok_or("they do not part")?;
+        let told: Vec<&str> = parts.lines().collect();
+        let [step, one, other] = told[..] else { return Err(parts) };
+        let (one, other) = (one.trim_start().strip_prefix("one run:"), other.trim_start().strip_prefix("the other:"));
+        let both = one.zip(other).is_some_and(|(one, other)| one.trim() != other.trim());
+        if !step.starts_with("step ") || !both {
+            return Err(parts);
+        }
+        match runner::divergence(&agrees, 0) {
+            None => Ok(parts),
+            Some(parts) => Err(format!("equal runs part at {parts}")),
+        }
+    });
+}
+
+#[test]
 #[should_panic(expected = "there is no node 'nobody'")]
 fn a_fault_for_nobody_is_a_mistake() {
     check("a fault for nobody", |setup| {

@@ -1,5 +1,7 @@
-//! `rehearsal demo`: the tutorial's four demos and a finale, on a cluster inside this process or on anybody's Kafka.
+//! `rehearsal demo`: the tutorial's four demos and a finale, on a cluster inside this process or on anybody's Kafka; then
+//! a hundred seeds of chaos in virtual time.
 
+mod chaos;
 mod consumer_group;
 mod events;
 mod finale;
@@ -36,7 +38,7 @@ pub(crate) struct Args {
     events: u64,
 }
 
-/// Runs all demos; fails unless the finale's proof holds.
+/// Runs all demos; fails unless the finale's proof holds and no seed breaks a promise.
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting")?;
     runtime.block_on(play(args)).map_err(|error| match error.downcast_ref() {
@@ -56,6 +58,9 @@ async fn play(args: Args) -> anyhow::Result<()> {
     rows.extend(throughput::run(&stage, args.events).await?);
     rows.push(projections::run(&stage).await?);
     rows.push(finale::run(&stage).await?);
+    if crate::sim::IS_HERE && stage.cluster.is_some() {
+        rows.push(chaos::run().await?);
+    }
     banner("Tutorial 18 Complete!");
     table::print(&rows);
     say!();

@@ -20,7 +20,7 @@ use std::path::PathBuf;
 #[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
 pub(crate) use self::{
     inside::{is_inside, run as run_inside},
-    outside::run,
+    outside::{run, sample},
 };
 
 /// Which seeds, and what to do with what they show.
@@ -28,7 +28,7 @@ pub(crate) use self::{
 #[command(group = ArgGroup::new("what").args(["seeds", "replay"]))]
 pub(crate) struct Args {
     /// Seeds to run: so many from 0 on, or from A to before B
-    #[arg(long, value_name = "N|A..B", default_value = "100", value_parser = seeds)]
+    #[arg(long, value_name = "N|A..B", default_value_t = Seeds { from: 0, to: SEEDS }, value_parser = seeds)]
     seeds: Seeds,
     /// Run the plan in this file with every seed, instead of drawing one from it
     #[arg(long, value_name = "FILE")]
@@ -52,10 +52,10 @@ pub(crate) struct Args {
     #[arg(long)]
     keep_going: bool,
     /// How many runs may be spent on making a failing plan small
-    #[arg(long, value_name = "RUNS", default_value_t = 200)]
+    #[arg(long, value_name = "RUNS", default_value_t = SHRINK)]
     shrink: usize,
     /// Where to write what a failing run did: its plan, a page, a trace, all events
-    #[arg(long, value_name = "DIR", default_value = "rehearsal-report")]
+    #[arg(long, value_name = "DIR", default_value = REPORT)]
     report: PathBuf,
     /// Write what came of every seed as JUnit's XML
     #[arg(long, value_name = "FILE")]
@@ -71,11 +71,46 @@ pub(crate) struct Args {
     mutants: Option<PathBuf>,
 }
 
+/// What the command line says when it says nothing.
+impl Default for Args {
+    fn default() -> Self {
+        Self {
+            seeds: Seeds { from: 0, to: SEEDS },
+            plan: None,
+            scenario: None,
+            replay: None,
+            shard: Shard { number: 1, of: 1 },
+            jobs: None,
+            time_budget: None,
+            keep_going: false,
+            shrink: SHRINK,
+            report: REPORT.into(),
+            junit: None,
+            hashes: None,
+            mutant: None,
+            mutants: None,
+        }
+    }
+}
+
+const SEEDS: u64 = 100;
+const SHRINK: usize = 200;
+const REPORT: &str = "rehearsal-report";
+
 /// From the first to before the last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Seeds {
     from: u64,
     to: u64,
+}
+
+impl std::fmt::Display for Seeds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.from {
+            0 => write!(f, "{}", self.to),
+            from => write!(f, "{from}..{}", self.to),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,6 +149,33 @@ fn time(text: &str) -> Result<std::time::Duration, String> {
     std::time::Duration::try_from_secs_f64(seconds * unit).map_err(|error| error.to_string())
 }
 
+/// What a short search came to; see [`sample`].
+#[derive(Debug)]
+pub(crate) struct Sample {
+    /// How many seeds ran.
+    pub(crate) runs: u64,
+    pub(crate) virtual_time: std::time::Duration,
+    /// How often a fault struck.
+    pub(crate) strikes: u64,
+    /// How many records were published.
+    pub(crate) records: u64,
+    /// What was broken first, and the command that runs it again.
+    pub(crate) broken: Option<String>,
+}
+
+/// Why there is no simulator here.
+#[cfg(not(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64")))]
+const ELSEWHERE: &str =
+    "the simulator runs on x86-64 Linux with glibc; in a container of such a system it runs anywhere";
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64")))]
+pub(crate) fn sample(_: u64, _: std::time::Duration) -> anyhow::Result<Sample> {
+    anyhow::bail!(ELSEWHERE)
+}
+
+/// Whether there is a simulator here.
+pub(crate) const IS_HERE: bool = cfg!(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"));
+
 #[cfg(not(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64")))]
 pub(crate) fn is_inside() -> bool {
     false
@@ -126,7 +188,7 @@ pub(crate) fn run_inside() -> std::process::ExitCode {
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64")))]
 pub(crate) fn run(_: Args) -> anyhow::Result<()> {
-    anyhow::bail!("the simulator runs on x86-64 Linux with glibc; in a container of such a system it runs anywhere")
+    anyhow::bail!(ELSEWHERE)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The process in front of the user: shows how far the search is, writes files, and says what came of it.
 
-use super::Args;
 use super::inside::{Job, News, ROLE};
+use super::{Args, Sample, Seeds};
 use super::{mutants, scenario};
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -24,20 +24,48 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         return scenario::show(name);
     }
     let job = job(&args)?;
-    let (mut search, input, output) = start()?;
-    send(input, &job)?;
-    if let Some(file) = &args.mutants {
-        mutants::listen(output, file, job.hunt.len())?;
-        let status = search.wait().context("waiting for the simulator")?;
-        anyhow::ensure!(status.success(), "the simulator ended early, with {status}");
-        return Ok(());
+    match &args.mutants {
+        Some(table) => hunt(&job, table),
+        None => watch(&args, &job)?.finish(),
     }
-    let mut watch = Watch::of(&args, &job);
+}
+
+/// Plants the bugs one after the other, and writes the table of how soon each is found.
+fn hunt(job: &Job, table: &Path) -> anyhow::Result<()> {
+    let (mut search, input, output) = start()?;
+    send(input, job)?;
+    mutants::listen(output, table, job.hunt.len())?;
+    let status = search.wait().context("waiting for the simulator")?;
+    anyhow::ensure!(status.success(), "the simulator ended early, with {status}");
+    Ok(())
+}
+
+/// Runs so many seeds, and begins none after so long; shows how far it is and leaves it to the caller to say what came
+/// of it. A failing plan is not made small.
+pub(crate) fn sample(seeds: u64, budget: Duration) -> anyhow::Result<Sample> {
+    let seeds = Seeds { from: 0, to: seeds };
+    let args = Args { seeds, time_budget: Some(budget), shrink: 0, ..Args::default() };
+    let job = job(&args)?;
+    let watch = watch(&args, &job)?;
+    watch.bar.finish_and_clear();
+    let broken = watch.found.broken.first().map(|broken| {
+        format!("seed {} broke {}: {}", broken.seed, broken.violation.signature, watch.again(broken.seed))
+    });
+    let found = &watch.found;
+    let strikes = found.hits.values().sum();
+    let records = watch.outcomes.iter().map(|(outcome, _)| outcome.verdict.records).sum();
+    Ok(Sample { runs: found.runs, virtual_time: found.virtual_time, strikes, records, broken })
+}
+
+fn watch<'a>(args: &'a Args, job: &Job) -> anyhow::Result<Watch<'a>> {
+    let (mut search, input, output) = start()?;
+    send(input, job)?;
+    let mut watch = Watch::of(args, job);
     let heard = watch.listen(output);
     let status = search.wait().context("waiting for the simulator")?;
     heard?;
     anyhow::ensure!(watch.over, "the simulator ended early, with {status}");
-    watch.finish()
+    Ok(watch)
 }
 
 fn job(args: &Args) -> anyhow::Result<Job> {

@@ -27,6 +27,8 @@ pub struct Config {
     /// Which of the processors the process may use it runs on, modulo how many there are; the one it happens to be on
     /// when `None`, which is the default. A simulation runs on one: the turn then passes by a plain context switch.
     pub processor: Option<usize>,
+    /// How the turn passes from thread to thread; what happens is the same either way. Default [`HandOver::Carry`].
+    pub hand_over: HandOver,
     /// Whether whatever escapes the simulation ends it, by name. Default true.
     pub guard: bool,
     /// Whether to keep what the network carried, for a report. Default false.
@@ -47,6 +49,7 @@ impl Default for Config {
             calls_max: 200_000_000,
             wall_max: Duration::from_secs(60),
             processor: None,
+            hand_over: HandOver::Carry,
             guard: true,
             record_messages: false,
             log_steps: false,
@@ -59,6 +62,18 @@ impl Config {
     pub fn with_seed(seed: u64) -> Self {
         Self { seed, ..Self::default() }
     }
+}
+
+/// How the turn passes from one thread of a simulation to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HandOver {
+    /// One real thread carries all others: it changes stacks, which takes some ten nanoseconds. Where the processor or the
+    /// system does not let programs do that (x86-64 without `FSGSBASE`, Linux before 5.9), as [`Wake`](Self::Wake).
+    #[default]
+    Carry,
+    /// Every thread runs itself: it wakes the next by a futex and sleeps, some microseconds. For programs that ask the
+    /// real kernel about their threads, and for debuggers.
+    Wake,
 }
 
 /// What a finished simulation measured.

@@ -15,12 +15,14 @@
 //! ```
 //!
 //! `faults.rs` says what each fault does to the world, and what cannot be done yet; `nodes.rs` what the programs do;
-//! `witness.rs` and `evidence.rs` write it down; `search.rs` goes from seeds to reports.
+//! `witness.rs` and `evidence.rs` write it down; `orphans.rs` is the one place where somebody helps; `search.rs` goes from
+//! seeds to reports.
 
 pub(crate) mod evidence;
 pub(crate) mod faults;
 mod hunt;
 mod nodes;
+mod orphans;
 mod search;
 pub(crate) mod witness;
 
@@ -49,6 +51,7 @@ use witness::Witness;
 pub use faults::{Unsupported, unsupported};
 pub use hunt::{Caught, Hunted, hunt, rows as hunted_rows, table as hunted_table};
 pub use rehearsal_bus::mutant::{Mutant, PLANTABLE};
+pub use rehearsal_sim_kernel::config::HandOver;
 pub use search::{Broken, Found, Progress, Told, search, tell};
 
 /// What is added to a worker's name for the process that takes its place.
@@ -71,6 +74,8 @@ pub struct Drive {
     pub strict: bool,
     /// A bug planted into the bus, to see that it is found; needs [`PLANTABLE`]. Default none.
     pub mutant: Option<Mutant>,
+    /// How the turn passes between threads: that of the kernel's default, unless the two are to be compared.
+    pub hand_over: HandOver,
 }
 
 /// What a run came to, as its process sends it.
@@ -86,6 +91,8 @@ pub struct Verdict {
     pub hits: BTreeMap<Family, u64>,
     /// How many events there are in the history.
     pub events: usize,
+    /// How many records the plan had publishers send.
+    pub records: u64,
     /// The reports, if they were asked for.
     pub told: Option<Told>,
 }
@@ -166,6 +173,19 @@ impl Drive {
         self.run_telling(plan, Some(&Telling { replay, shrunk_from: None }))
     }
 
+    /// Where two runs of a plan part, with both sides; `None` when they do not, as it should be.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn divergence(&self, plan: &Plan) -> Result<Option<String>, Vec<Unsupported>> {
+        let unsupported = unsupported(plan);
+        if !unsupported.is_empty() {
+            return Err(unsupported);
+        }
+        let describe = |setup: &mut Setup| self.describe(plan, setup, None);
+        Ok(runner::divergence(&describe, plan.seed))
+    }
+
     fn run_telling(&self, plan: &Plan, telling: Option<&Telling<'_>>) -> Result<Outcome, Vec<Unsupported>> {
         let unsupported = unsupported(plan);
         if !unsupported.is_empty() {
@@ -182,6 +202,7 @@ impl Drive {
         mutant::plant(self.mutant);
         let bootstrap = setup.kafka(Kafka::from_config(cluster(plan)));
         kernel(plan, setup);
+        setup.kernel().hand_over = self.hand_over;
         for publisher in publishers(plan, &bootstrap, &evidence) {
             let publisher = Arc::new(publisher);
             let name = publisher.name.clone();
@@ -212,6 +233,11 @@ impl Drive {
             }
         }
         setup.at(plan.chaos, move |world| faults.heal_all(world));
+        let (denials, reads) = (orphans::denials(plan), reads(plan));
+        if !denials.is_empty() {
+            let time = plan.chaos.saturating_add(orphans::LOOKS_AFTER);
+            setup.at(time, move |world| orphans::help(world, &denials, &reads));
+        }
         setup.duration(plan.chaos.saturating_add(settle(plan)));
         setup.ends_when(at_rest(plan, &evidence));
         let (plan, strict) = (plan.clone(), self.strict);
@@ -264,6 +290,7 @@ fn judge(plan: &Plan, history: &History, checkers: &[Box<dyn Checker>], telling:
         coverage: Coverage::of(history),
         hits,
         events: history.events().len(),
+        records: plan.records().len() as u64,
         told: telling.map(|telling| told(plan, history, &judgement, &telling)),
     }
 }
@@ -490,11 +517,15 @@ fn in_order(mut shifts: Vec<Shift>) -> Vec<Shift> {
     shifts
 }
 
+/// Which topics each group reads.
+fn reads(plan: &Plan) -> Vec<(Name, Vec<Name>)> {
+    plan.terms().groups.into_iter().map(|(group, terms)| (group, terms.topics)).collect()
+}
+
 /// Whether everything was over, answered and committed a while ago.
 fn at_rest(plan: &Plan, evidence: &Evidence) -> impl Fn(&World) -> bool + 'static {
     let (messages, chaos, evidence) = (plan.records().len(), plan.chaos, evidence.clone());
-    let groups: Vec<(Name, Vec<Name>)> =
-        plan.terms().groups.into_iter().map(|(group, terms)| (group, terms.topics)).collect();
+    let groups = reads(plan);
     let since = std::cell::Cell::new(None);
     move |world| {
         let rests = world.elapsed() > chaos && evidence.all_answered(messages) && all_committed(world, &groups);

@@ -41,6 +41,8 @@ struct Known {
 #[derive(Debug, Default)]
 struct KnownGroup {
     generation: i32,
+    /// When that was.
+    formed: Option<Duration>,
     /// By member id.
     members: BTreeMap<String, (Name, Option<String>)>,
 }
@@ -54,6 +56,11 @@ impl Witness {
     /// What it has seen since this was last asked.
     pub(crate) fn take_seen(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.seen)
+    }
+
+    /// When a group's members last agreed on who has what, as far as it has looked.
+    pub(crate) fn formed(&self, group: &str) -> Option<Duration> {
+        self.members.get(group)?.formed
     }
 
     /// Looks. `asked` is the request that was just received, and from which client; `None` when time passed, or somebody
@@ -175,6 +182,7 @@ impl Witness {
         known.members = members;
         if view.state == State::Stable && view.generation != known.generation {
             known.generation = view.generation;
+            known.formed = Some(at);
             let owners =
                 view.members.iter().map(|member| (member.client_id.as_str().into(), assigned(member))).collect();
             see(What::Rebalanced { group: group.clone(), generation: view.generation, owners });
@@ -211,7 +219,8 @@ pub(super) fn leader_of_group(cluster: &Cluster, group: &str) -> Option<i32> {
     partitions.get(index)?.leader.map(|node| node.0)
 }
 
-fn assigned(member: &MemberView) -> Vec<TopicPartition> {
+/// What a member has by the coordinator's word.
+pub(super) fn assigned(member: &MemberView) -> Vec<TopicPartition> {
     // The version comes first, two bytes; what we read of it has been the same since version 0.
     let Some(body) = member.assignment.get(2..) else { return Vec::new() };
     let assignment = ConsumerProtocolAssignment::decode(&mut Reader::new(member.assignment.slice_ref(body)), 0);

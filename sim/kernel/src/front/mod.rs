@@ -6,6 +6,7 @@ mod abi;
 pub mod arena;
 pub mod audit;
 mod c11;
+mod carry;
 pub mod child;
 mod clock;
 mod file;

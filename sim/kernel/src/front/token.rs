@@ -1,11 +1,12 @@
 //! The turn: exactly one thread of the simulation has it, and only that thread touches the [`Kernel`].
 //!
-//! A thread gives the turn to another by waking it, then sleeps itself, each on a word of its own. A thread that ends
-//! gives it to the keeper – the process's first thread –, because it goes on for a while inside glibc; the keeper waits
-//! until it is really gone, so that heap addresses stay a matter of the schedule alone.
+//! The turn passes in one of two ways, see [`HandOver`]: one real thread, the keeper, [carries](carry) all others; or a
+//! thread wakes the next, then sleeps itself, each on a word of its own. A thread that ends gives the turn to the keeper –
+//! the process's first thread – either way, because it goes on for a while inside glibc; the keeper waits until it is
+//! really gone, so that heap addresses stay a matter of the schedule alone.
 
-use super::{abi, raw};
-use crate::config::Config;
+use super::{abi, carry, raw};
+use crate::config::{Config, HandOver};
 use crate::machine::{Entered, Errno, Kernel, Mark, Next, Node, Step, Stop, ThreadId, Woken};
 use std::cell::{Cell, UnsafeCell};
 use std::ffi::c_int;
@@ -48,8 +49,12 @@ static KEEPERS_TURN: AtomicU32 = AtomicU32::new(0);
 static BEGUN: AtomicBool = AtomicBool::new(false);
 /// Whether threads yield by chance at all.
 static PREEMPTS: AtomicBool = AtomicBool::new(false);
-/// The real number of the thread that is ending.
-static ENDING: AtomicI32 = AtomicI32::new(0);
+/// Whether the keeper carries all threads.
+static CARRIES: AtomicBool = AtomicBool::new(false);
+/// The thread that is ending.
+static ENDING: AtomicU32 = AtomicU32::new(0);
+/// Its real number, unless the keeper carries it.
+static ENDING_TID: AtomicI32 = AtomicI32::new(0);
 /// For the watchdog, who may read them at any time: who has the turn, and the last call made.
 static RUNNING: AtomicU32 = AtomicU32::new(0);
 static LAST_CALL: AtomicPtr<Mark> = AtomicPtr::new(std::ptr::null_mut());
@@ -116,6 +121,7 @@ unsafe fn with_kernel<R>(act: impl FnOnce(&mut Kernel) -> R) -> R {
 pub(crate) unsafe fn begin(config: Config) {
     BEGUN.store(true, Ordering::Relaxed);
     PREEMPTS.store(config.preempt > 0, Ordering::Relaxed);
+    CARRIES.store(config.hand_over == HandOver::Carry && carry::is_possible() && carry::prepare(), Ordering::Relaxed);
     // SAFETY: by the caller's promise nobody else can access the cell yet.
     unsafe { *KERNEL.0.get() = Some(Kernel::new(config)) };
 }
@@ -138,9 +144,16 @@ pub(crate) unsafe fn keep() -> ! {
         // SAFETY: the keeper has the turn here: at first because nobody else does, later because an ending thread gave
         // it away for good.
         let next = unsafe { with_kernel(decide) };
-        give_turn(next);
-        take_turn(&KEEPERS_TURN);
-        let ending = ENDING.swap(0, Ordering::Relaxed);
+        let ending = if carries() {
+            RUNNING.store(next.0, Ordering::Relaxed);
+            // SAFETY: this is the keeper in its own context, and only threads that exist are chosen.
+            unsafe { carry::switch(None, Some(next)) };
+            carry::land(ThreadId(ENDING.load(Ordering::Relaxed)))
+        } else {
+            give_turn(next);
+            take_turn(&KEEPERS_TURN);
+            ENDING_TID.load(Ordering::Relaxed)
+        };
         while raw::thread_exists(ending) {
             raw::plain(raw::Plain::SchedYield, 0, 0, 0);
         }
@@ -160,9 +173,27 @@ fn decide(kernel: &mut Kernel) -> ThreadId {
     }
 }
 
+#[inline]
+fn carries() -> bool {
+    CARRIES.load(Ordering::Relaxed)
+}
+
+/// From the calling thread to another; returns when the calling thread has the turn again.
+fn hand_over(me: ThreadId, next: ThreadId) {
+    if carries() {
+        RUNNING.store(next.0, Ordering::Relaxed);
+        // SAFETY: a thread that has the turn is carried by the keeper, `next` is another, and only threads that have not
+        // ended are chosen.
+        unsafe { carry::switch(Some(me), Some(next)) };
+    } else {
+        give_turn(next);
+        take_turn(&TURNS[me.index()]);
+    }
+}
+
 fn give_turn(to: ThreadId) {
     RUNNING.store(to.0, Ordering::Relaxed);
-    let turn = &TURNS[to.0 as usize];
+    let turn = &TURNS[to.index()];
     turn.store(1, Ordering::Release);
     raw::futex_wake(turn);
 }
@@ -184,8 +215,7 @@ pub(crate) fn switch() -> Woken {
         (me, next)
     });
     if next != me {
-        give_turn(next);
-        take_turn(&TURNS[me.0 as usize]);
+        hand_over(me, next);
     }
     kernel(|kernel, me| kernel.resumed(me))
 }
@@ -237,17 +267,32 @@ pub(crate) fn call<T>(mut attempt: impl FnMut(&mut Kernel, ThreadId) -> Step<T>)
 
 /// The first thing a thread of the simulation does: waits for its turn.
 pub(crate) fn join_in(thread: ThreadId) {
-    take_turn(&TURNS[thread.0 as usize]);
+    if carries() {
+        // SAFETY: a thread joins in once, as itself, and this way of handing over was found possible.
+        unsafe { carry::board(thread) };
+    } else {
+        take_turn(&TURNS[thread.index()]);
+    }
     ME.set(thread.0 + 1);
 }
 
 /// The last thing a thread of the simulation does: gives the turn away for good.
 pub(crate) fn leave() {
-    kernel(|kernel, me| kernel.end(me));
+    let me = kernel(|kernel, me| {
+        kernel.end(me);
+        me
+    });
     ME.set(0);
-    ENDING.store(raw::gettid(), Ordering::Relaxed);
-    KEEPERS_TURN.store(1, Ordering::Release);
-    raw::futex_wake(&KEEPERS_TURN);
+    ENDING.store(me.0, Ordering::Relaxed);
+    if carries() {
+        // SAFETY: the keeper carries this thread, which has the turn, and its own context waits in `keep`.
+        unsafe { carry::switch(Some(me), None) };
+        // Here the thread's own real thread goes on.
+    } else {
+        ENDING_TID.store(raw::gettid(), Ordering::Relaxed);
+        KEEPERS_TURN.store(1, Ordering::Release);
+        raw::futex_wake(&KEEPERS_TURN);
+    }
 }
 
 /// The node a thread created now belongs to.
