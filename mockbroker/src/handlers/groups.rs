@@ -25,6 +25,11 @@ pub(super) fn speaking_share_protocol(state: &State) -> Result<(), Reject> {
     if state.configs.broker_settings().share_groups { Ok(()) } else { Err(ErrorCode::UnsupportedVersion.into()) }
 }
 
+/// Refuses unless the brokers speak the protocol of streams groups (KIP-1071).
+pub(super) fn speaking_streams_protocol(state: &State) -> Result<(), Reject> {
+    if state.configs.broker_settings().streams_groups { Ok(()) } else { Err(ErrorCode::UnsupportedVersion.into()) }
+}
+
 /// The message of a refused heartbeat; Kafka does not explain that it does not speak the protocol.
 pub(super) fn explained(reject: &Reject) -> Option<Str> {
     super::message(reject).filter(|_| reject.code != ErrorCode::UnsupportedVersion)

@@ -2,7 +2,7 @@
 //!
 //! Does: the groups this broker coordinates, by state from version 4 on (KIP-518) and by type from version 5 on
 //! (KIP-848).
-//! Leaves out: streams groups.
+//! Leaves out: nothing.
 //! Differs from Apache Kafka: groups are listed in the order of their ids.
 
 use super::Answer;

@@ -48,6 +48,8 @@ mod share_fetch;
 mod share_group_describe;
 mod share_group_heartbeat;
 mod sharing;
+mod streams_group_describe;
+mod streams_group_heartbeat;
 mod sync_group;
 mod taking_part;
 mod transactions;
@@ -182,6 +184,8 @@ apis! {
     ShareGroupDescribe 1..=1 => share_group_describe::share_group_describe;
     ShareFetch 1..=2 => share_fetch::share_fetch;
     ShareAcknowledge 1..=2 => share_acknowledge::share_acknowledge;
+    StreamsGroupHeartbeat 0..=0 => streams_group_heartbeat::streams_group_heartbeat;
+    StreamsGroupDescribe 0..=0 => streams_group_describe::streams_group_describe;
     DescribeShareGroupOffsets 0..=1 => describe_share_group_offsets::describe_share_group_offsets;
     AlterShareGroupOffsets 0..=0 => alter_share_group_offsets::alter_share_group_offsets;
     DeleteShareGroupOffsets 0..=0 => delete_share_group_offsets::delete_share_group_offsets;

@@ -105,6 +105,12 @@ fn begin(state: &mut State, now: Time, from: &Caller, request: ShareFetchRequest
         }
         Err(reject) => return Err(reject),
     };
+    // Kafka fails on its own over topics without a name, but after the session has moved on.
+    if wanted.iter().any(|wanted| wanted.name.is_none())
+        || request.topics.iter().any(|topic| state.topics.name_of(topic.topic_id).is_none())
+    {
+        return Err(ErrorCode::UnknownServerError.into());
+    }
     let says_something = says_something(&request);
     let said: Vec<_> = request.topics.into_iter().flat_map(said).collect();
     if says_something {
@@ -173,8 +179,7 @@ impl WaitingShareFetch {
                 continue;
             };
             // What goes wrong when a partition's state is read is known only later.
-            loading |= ![ErrorCode::UnknownTopicId, ErrorCode::UnknownTopicOrPartition, ErrorCode::NotLeaderOrFollower]
-                .contains(&reject.code);
+            loading |= ![ErrorCode::UnknownTopicOrPartition, ErrorCode::NotLeaderOrFollower].contains(&reject.code);
             self.refused.push(((wanted.topic, wanted.index), reject.code));
         }
         self.at_once |= self.reading.is_empty() && !loading;
@@ -186,7 +191,7 @@ impl WaitingShareFetch {
 }
 
 fn open_one(state: &mut State, now: Time, from: &Caller, wanted: &Wanted, place: &SharePlace) -> Result<(), Reject> {
-    let name = wanted.name.as_deref().ok_or(ErrorCode::UnknownTopicId)?;
+    let name = wanted.name.as_deref().ok_or(ErrorCode::UnknownTopicOrPartition)?;
     from.check_fault(Part::Partition(name, wanted.index))?;
     state.open_share(now, place)
 }

@@ -242,6 +242,20 @@ impl State {
         }
     }
 
+    /// How streams groups are timed and configured (KIP-1071).
+    pub fn streams_pace(&self, group: &str) -> groups::StreamsPace {
+        let settings = self.configs.group_settings(group);
+        groups::StreamsPace {
+            pace: groups::Pace {
+                session_timeout: millis(settings.streams_session_timeout_ms),
+                heartbeat_interval_ms: settings.streams_heartbeat_interval_ms,
+                assignment_interval: millis(settings.streams_assignment_interval_ms),
+            },
+            initial_delay: millis(settings.streams_initial_rebalance_delay_ms),
+            standbys: settings.streams_num_standby_replicas,
+        }
+    }
+
     /// An id no one has had.
     pub fn new_id(&mut self) -> Uuid {
         random_uuid(&mut self.rng)
@@ -450,6 +464,7 @@ fn group_settings(configs: &Configs) -> groups::Settings {
         max_size: at_least_zero(broker.group_max_size),
         consumer_max_size: at_least_zero(broker.consumer_group_max_size),
         share_max_size: at_least_zero(broker.share_group_max_size),
+        streams_max_size: at_least_zero(broker.streams_group_max_size),
         may_upgrade,
         may_downgrade,
         assignors: configs.consumer_assignors().iter().filter_map(|name| groups::Assignor::named(name)).collect(),

@@ -244,6 +244,8 @@ pub struct GroupSettings {
     pub streams_session_timeout_ms: i32,
     /// `streams.heartbeat.interval.ms`.
     pub streams_heartbeat_interval_ms: i32,
+    /// `streams.assignment.interval.ms`.
+    pub streams_assignment_interval_ms: i32,
     /// `streams.num.standby.replicas`.
     pub streams_num_standby_replicas: i32,
     /// `streams.initial.rebalance.delay.ms`.
@@ -275,6 +277,7 @@ impl GroupSettings {
             share_renew_acknowledge: group.text("share.renew.acknowledge.enable") == "true",
             streams_session_timeout_ms: number("streams.session.timeout.ms"),
             streams_heartbeat_interval_ms: number("streams.heartbeat.interval.ms"),
+            streams_assignment_interval_ms: number("streams.assignment.interval.ms"),
             streams_num_standby_replicas: number("streams.num.standby.replicas"),
             streams_initial_rebalance_delay_ms: number("streams.initial.rebalance.delay.ms"),
         }

@@ -4,6 +4,7 @@ use super::classic::{Classic, RetentionStart};
 use super::consumer::{Consumer, ConsumerState};
 use super::offsets::Offsets;
 use super::share::Share;
+use super::streams::Streams;
 use super::view::{GroupKind, State};
 use crate::error::{ErrorCode, Reject};
 use crate::time::Time;
@@ -22,6 +23,7 @@ pub(super) enum Members {
     Classic(Box<Classic>),
     Consumer(Box<Consumer>),
     Share(Box<Share>),
+    Streams(Box<Streams>),
 }
 
 /// One kind of members.
@@ -43,7 +45,7 @@ macro_rules! kinds {
     };
 }
 
-kinds!(Classic, Consumer, Share);
+kinds!(Classic, Consumer, Share, Streams);
 
 impl Group {
     pub(super) fn has_no_offsets(&self) -> bool {
@@ -55,6 +57,7 @@ impl Group {
             Members::Classic(_) => GroupKind::Classic,
             Members::Consumer(_) => GroupKind::Consumer,
             Members::Share(_) => GroupKind::Share,
+            Members::Streams(_) => GroupKind::Streams,
         }
     }
 
@@ -63,6 +66,7 @@ impl Group {
             Members::Classic(classic) => classic.protocol_type().unwrap_or_default(),
             Members::Consumer(_) => "consumer",
             Members::Share(_) => "share",
+            Members::Streams(_) => "streams",
         }
     }
 
@@ -71,6 +75,7 @@ impl Group {
             Members::Classic(classic) => classic.state().name(),
             Members::Consumer(consumer) => consumer.state().name(),
             Members::Share(share) => share.state_name(),
+            Members::Streams(streams) => streams.state_name(),
         }
     }
 
@@ -79,6 +84,7 @@ impl Group {
             Members::Classic(classic) => classic.state() == State::Empty,
             Members::Consumer(consumer) => consumer.state() == ConsumerState::Empty,
             Members::Share(share) => share.is_empty(),
+            Members::Streams(streams) => streams.is_empty(),
         }
     }
 
@@ -86,7 +92,7 @@ impl Group {
     pub(super) fn is_logged(&self) -> bool {
         match &self.members {
             Members::Classic(classic) => classic.is_logged() || !self.has_no_offsets(),
-            Members::Consumer(_) | Members::Share(_) => true,
+            Members::Consumer(_) | Members::Share(_) | Members::Streams(_) => true,
         }
     }
 
@@ -95,13 +101,14 @@ impl Group {
             Members::Classic(classic) => classic.is_subscribed_to(topic),
             Members::Consumer(consumer) => consumer.is_subscribed_to(topic),
             Members::Share(_) => false,
+            Members::Streams(streams) => streams.is_subscribed_to(topic),
         }
     }
 
     pub(super) fn retention_starts(&self) -> Option<RetentionStart> {
         match &self.members {
             Members::Classic(classic) => classic.retention_starts(),
-            Members::Consumer(_) => Some(RetentionStart::Commit),
+            Members::Consumer(_) | Members::Streams(_) => Some(RetentionStart::Commit),
             Members::Share(_) => None,
         }
     }

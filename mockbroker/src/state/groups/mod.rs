@@ -16,6 +16,7 @@ mod java;
 mod member;
 mod offsets;
 mod share;
+mod streams;
 mod subscription;
 mod timers;
 mod view;
@@ -30,6 +31,10 @@ pub use consumer::{Beat, Beaten, ConsumerState, Pace};
 pub use group::OffsetDelete;
 pub use offsets::{Commit, CommittedOffset, NewOffset};
 pub use share::{SHARE_ASSIGNOR, ShareBeat};
+pub use streams::{
+    EndpointPartitions, InternalTopic, StreamsBeat, StreamsBeaten, StreamsGroupView, StreamsMemberView, StreamsPace,
+    StreamsStatus, Subtopology, TaskSets, Tasks, Topology,
+};
 pub use view::{
     ConsumerGroupView, ConsumerMemberView, GroupKind, GroupView, MemberView, ShareGroupView, ShareMemberView, State,
     TopicShare,
@@ -50,6 +55,7 @@ use share::Share;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use streams::Streams;
 use timers::{Event, Timer, Timers};
 
 /// What a request that waited learns.
@@ -142,6 +148,8 @@ pub struct Settings {
     pub consumer_max_size: usize,
     /// `group.share.max.size`
     pub share_max_size: usize,
+    /// `group.streams.max.size`
+    pub streams_max_size: usize,
     /// `group.consumer.migration.policy` lets classic groups become consumer groups while they have members.
     pub may_upgrade: bool,
     /// `group.consumer.migration.policy` lets consumer groups of classic members become classic groups.
@@ -168,6 +176,7 @@ impl Default for Settings {
             new_member_join_timeout: Duration::from_secs(5 * 60),
             consumer_max_size: i32::MAX as usize,
             share_max_size: 200,
+            streams_max_size: i32::MAX as usize,
             may_upgrade: true,
             may_downgrade: true,
             assignors: vec![Assignor::Uniform, Assignor::Range],
@@ -398,11 +407,58 @@ impl Groups {
         Ok(Beaten { epoch: beat.epoch, heartbeat_interval_ms: 0, assignment: None })
     }
 
+    /// A member of a streams group is there, joins or leaves (KIP-1071). A classic group nobody is in becomes a streams
+    /// group when somebody joins it so.
+    pub fn streams_beat(
+        &mut self,
+        now: Time,
+        beat: &StreamsBeat<'_>,
+        pace: &StreamsPace,
+    ) -> Result<StreamsBeaten, Reject> {
+        self.expire(now);
+        let known = self.act(now, beat.group, |streams: &mut Streams, env| streams.beat(env, beat, pace));
+        if let Some(outcome) = known {
+            return outcome;
+        }
+        let is_empty_classic =
+            self.groups.get(beat.group).is_some_and(|group| group.is_empty() && group.kind() == GroupKind::Classic);
+        if self.groups.contains_key(beat.group) && !(beat.epoch == 0 && is_empty_classic) {
+            return Err(not_of_kind(beat.group, GroupKind::Streams));
+        }
+        if beat.epoch != 0 {
+            return Err(not_found(beat.group));
+        }
+        let id: Arc<str> = Arc::from(beat.group);
+        let mut streams = Streams::new(&id);
+        let mut env = Env {
+            now,
+            settings: &self.settings,
+            catalog: &self.catalog,
+            timers: &mut self.timers,
+            answers: &mut self.answers,
+        };
+        let beaten = streams.beat(&mut env, beat, pace)?;
+        streams.founded();
+        self.put(now, id, Members::Streams(Box::new(streams)));
+        Ok(StreamsBeaten { endpoint_epoch: 0, ..beaten })
+    }
+
+    /// A member of a streams group leaves; with `shutdown` it wants the others to stop, too.
+    pub fn streams_leave(&mut self, now: Time, group: &str, member: &str, shutdown: bool) -> Result<(), Reject> {
+        self.expire(now);
+        let left = self.act(now, group, |streams: &mut Streams, env| streams.leave(env, member, shutdown));
+        left.unwrap_or_else(|| Err(self.describe_streams(group).err().unwrap_or_else(|| not_found(group))))
+    }
+
     // ---- offsets ----
 
     /// Whether this member may ask for offsets of this group. Anybody may who claims to be no member.
     pub fn check_offset_fetch(&self, group: &str, member_id: Option<&str>, epoch: i32) -> Result<(), Reject> {
-        Ok(self.consumer(group).map_or(Ok(()), |consumer| consumer.check_offset_fetch(member_id, epoch))?)
+        Ok(match self.groups.get(group).map(|group| &group.members) {
+            Some(Members::Consumer(consumer)) => consumer.check_offset_fetch(member_id, epoch)?,
+            Some(Members::Streams(streams)) => streams.check_offset_fetch(member_id, epoch)?,
+            _ => {}
+        })
     }
 
     /// A share group's epoch, and the partitions its members can be given.
@@ -475,6 +531,10 @@ impl Groups {
         }
         let stale = match self.consumer(group) {
             Some(consumer) => consumer.admit_commit(claim)?,
+            None if self.streams(group).is_some() => {
+                let streams = self.streams(group).ok_or(if_unknown)?;
+                streams.admit_commit(&self.catalog, claim)?
+            }
             None if self.is_share(group) => return Err(not_of_kind(group, GroupKind::Consumer)),
             None => {
                 self.act(now, group, |classic: &mut Classic, env| classic.admit_commit(env, claim))
@@ -509,6 +569,9 @@ impl Groups {
         let stale = match &group.members {
             Members::Classic(classic) => classic.check_transactional_commit(claim).map(|()| None)?,
             Members::Consumer(consumer) => consumer.admit_transactional_commit(claim)?,
+            // Who claims to be nobody may always send offsets within a transaction.
+            Members::Streams(_) if claim.generation < 0 && claim.member_id.is_empty() => None,
+            Members::Streams(streams) => streams.admit_commit(&self.catalog, claim)?,
             Members::Share(_) => return Err(ErrorCode::GroupIdNotFound.into()),
         };
         Ok(Commit {
@@ -555,7 +618,7 @@ impl Groups {
         let group = self.groups.get_mut(group).ok_or(ErrorCode::GroupIdNotFound)?;
         match &group.members {
             Members::Classic(classic) => classic.check_offset_delete()?,
-            Members::Consumer(_) => {}
+            Members::Consumer(_) | Members::Streams(_) => {}
             Members::Share(_) => return Err(ErrorCode::GroupIdNotFound.into()),
         }
         Ok(OffsetDelete { group })
@@ -570,6 +633,7 @@ impl Groups {
                 Members::Classic(_) => {}
                 Members::Consumer(consumer) => consumer.topic_changed(topic),
                 Members::Share(share) => share.topic_changed(&self.catalog, topic),
+                Members::Streams(streams) => streams.topic_changed(topic),
             }
         }
     }
@@ -582,6 +646,7 @@ impl Groups {
                 Members::Classic(_) => {}
                 Members::Consumer(consumer) => consumer.topic_changed(topic),
                 Members::Share(share) => share.topic_changed(&self.catalog, topic),
+                Members::Streams(streams) => streams.topic_changed(topic),
             }
         }
     }
@@ -612,6 +677,14 @@ impl Groups {
         }
     }
 
+    /// A streams group as it is now.
+    pub fn describe_streams(&self, group: &str) -> Result<StreamsGroupView, Reject> {
+        match &self.groups.get(group).ok_or_else(|| not_found(group))?.members {
+            Members::Streams(streams) => Ok(streams.view()),
+            _ => Err(not_of_kind(group, GroupKind::Streams)),
+        }
+    }
+
     /// All groups in these states, or all if none is named. States are compared as Kafka does, without regard to case.
     pub fn list(&self, states: &[&str]) -> impl Iterator<Item = Listed<'_>> {
         let states: Vec<String> = states.iter().map(|state| state.trim().to_lowercase()).collect();
@@ -632,7 +705,10 @@ impl Groups {
             Members::Classic(classic) => classic.check_delete()?,
             Members::Consumer(consumer) if consumer.state() == ConsumerState::Empty => {}
             Members::Share(share) if share.is_empty() => {}
-            Members::Consumer(_) | Members::Share(_) => return Err(ErrorCode::NonEmptyGroup.into()),
+            Members::Streams(streams) if streams.is_empty() => {}
+            Members::Consumer(_) | Members::Share(_) | Members::Streams(_) => {
+                return Err(ErrorCode::NonEmptyGroup.into());
+            }
         }
         self.remove(group);
         Ok(())
@@ -651,6 +727,7 @@ impl Groups {
         self.act(now, group, |classic: &mut Classic, env| classic.unload(env));
         self.act(now, group, |consumer: &mut Consumer, env| consumer.unload(env));
         self.act(now, group, |share: &mut Share, env| share.unload(env));
+        self.act(now, group, |streams: &mut Streams, env| streams.unload(env));
     }
 
     /// A coordinator takes the group over with what the log has kept: the last generation whose assignment was known,
@@ -659,6 +736,7 @@ impl Groups {
         self.act(now, group, |classic: &mut Classic, env| classic.load(env));
         self.act(now, group, |consumer: &mut Consumer, env| consumer.load(env));
         self.act(now, group, |share: &mut Share, env| share.load(env));
+        self.act(now, group, |streams: &mut Streams, env| streams.load(env));
         if self.groups.get(group).is_some_and(|group| !group.is_logged()) {
             self.remove(group);
         }
@@ -689,6 +767,10 @@ impl Groups {
                 let mut members = share.view(&self.catalog).members.into_iter();
                 members.find(|m| meant(&m.member_id, None, &m.client_id)).map(|m| m.member_id)
             }
+            Members::Streams(streams) => {
+                let mut members = streams.view().members.into_iter();
+                members.find(|m| meant(&m.member_id, None, &m.client_id)).map(|m| m.member_id)
+            }
         }
     }
 
@@ -697,6 +779,7 @@ impl Groups {
         self.act(now, group, |classic: &mut Classic, env| classic.session_is_due(env, member));
         self.act(now, group, |consumer: &mut Consumer, env| consumer.session_is_due(env, member));
         self.act(now, group, |share: &mut Share, env| share.session_is_due(env, member));
+        self.act(now, group, |streams: &mut Streams, env| streams.session_is_due(env, member));
     }
 
     /// Makes the members join again, if there are any.
@@ -704,6 +787,7 @@ impl Groups {
         self.act(now, group, |classic: &mut Classic, env| classic.rebalance_on_demand(env));
         self.act(now, group, |consumer: &mut Consumer, _| consumer.rebalance_on_demand());
         self.act(now, group, |share: &mut Share, _| share.rebalance_on_demand());
+        self.act(now, group, |streams: &mut Streams, _| streams.rebalance_on_demand());
     }
 
     /// Forgets everything a group has committed.
@@ -727,14 +811,20 @@ impl Groups {
                 Event::Join => classic.join_is_due(env),
                 Event::Sync => classic.sync_is_due(env),
                 Event::Session(member) => classic.session_is_due(env, member),
-                Event::Rebalance(_) | Event::Rejoin(_) | Event::Resync(_) => {}
+                Event::Assign | Event::Rebalance(_) | Event::Rejoin(_) | Event::Resync(_) => {}
             });
             self.act(now, &group, |consumer: &mut Consumer, env| match &event {
                 Event::Session(member) => consumer.session_is_due(env, member),
                 Event::Rebalance(member) => consumer.rebalance_is_due(env, member),
                 Event::Rejoin(member) => consumer.rejoin_is_due(env, member),
                 Event::Resync(member) => consumer.resync_is_due(env, member),
-                Event::Join | Event::Sync => {}
+                Event::Join | Event::Sync | Event::Assign => {}
+            });
+            self.act(now, &group, |streams: &mut Streams, env| match &event {
+                Event::Assign => streams.delay_is_over(env),
+                Event::Session(member) => streams.session_is_due(env, member),
+                Event::Rebalance(member) => streams.rebalance_is_due(env, member),
+                Event::Join | Event::Sync | Event::Rejoin(_) | Event::Resync(_) => {}
             });
             self.act(now, &group, |share: &mut Share, env| {
                 if let Event::Session(member) = &event {
@@ -805,6 +895,13 @@ impl Groups {
     fn share(&self, group: &str) -> Option<&Share> {
         match &self.groups.get(group)?.members {
             Members::Share(share) => Some(share),
+            _ => None,
+        }
+    }
+
+    fn streams(&self, group: &str) -> Option<&Streams> {
+        match &self.groups.get(group)?.members {
+            Members::Streams(streams) => Some(streams),
             _ => None,
         }
     }

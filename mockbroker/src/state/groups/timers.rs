@@ -17,6 +17,8 @@ pub(super) enum Event {
     Join,
     /// Members that have not asked for their assignment are dropped.
     Sync,
+    /// The first members of a streams group have waited for others.
+    Assign,
     /// A member, or one only given its id, was not heard of for too long.
     Session(Arc<str>),
     /// A member of a consumer group has not given up in time what it must.

@@ -14,6 +14,8 @@ pub enum GroupKind {
     Consumer,
     /// Members beat, and may share partitions (KIP-932).
     Share,
+    /// Members beat, the coordinator deals out tasks (KIP-1071).
+    Streams,
 }
 
 impl GroupKind {
@@ -23,6 +25,7 @@ impl GroupKind {
             Self::Classic => "classic",
             Self::Consumer => "consumer",
             Self::Share => "share",
+            Self::Streams => "streams",
         }
     }
 }

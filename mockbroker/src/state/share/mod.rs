@@ -47,7 +47,7 @@ pub type SharePlace = (NodeId, ShareKey);
 pub struct Progress {
     /// Everything before this is over; `None` until the partition was read.
     pub start_offset: Option<i64>,
-    /// The epoch of the leader that last began to read it, or −1.
+    /// The epoch of the leader that last began to read it, or 0.
     pub leader_epoch: i32,
     /// How many records from the start on need not be delivered any more.
     pub complete: Option<i32>,

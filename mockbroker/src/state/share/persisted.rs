@@ -27,7 +27,7 @@ pub(super) struct Write {
 pub(super) struct Persisted {
     /// The epoch of the group when this was begun.
     pub(super) state_epoch: i32,
-    /// The epoch of the last leader that read it, or −1.
+    /// The epoch of the last leader that read it, or 0.
     pub(super) leader_epoch: i32,
     /// `None` until a leader has written where it began.
     pub(super) start_offset: Option<i64>,
@@ -38,7 +38,7 @@ pub(super) struct Persisted {
 impl Persisted {
     pub(super) fn new(state_epoch: i32, start_offset: Option<i64>) -> Self {
         let complete = start_offset.map(|_| 0);
-        Self { state_epoch, leader_epoch: -1, start_offset, complete, records: BTreeMap::new() }
+        Self { state_epoch, leader_epoch: 0, start_offset, complete, records: BTreeMap::new() }
     }
 
     pub(super) fn write(&mut self, write: &Write) {

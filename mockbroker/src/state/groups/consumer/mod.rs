@@ -705,6 +705,10 @@ pub(super) struct StaleCommit {
 }
 
 impl StaleCommit {
+    pub(super) fn new(epoch: i32, code: ErrorCode, given_in: BTreeMap<(Uuid, i32), i32>) -> Self {
+        Self { epoch, code, given_in }
+    }
+
     pub(super) fn check(&self, topic: Uuid, index: i32) -> Result<(), Reject> {
         match self.given_in.get(&(topic, index)) {
             Some(given_in) if self.epoch >= *given_in => Ok(()),

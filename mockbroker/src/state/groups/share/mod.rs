@@ -80,7 +80,7 @@ impl Share {
             epoch: 1,
             members: BTreeMap::new(),
             target: BTreeMap::new(),
-            assignment_epoch: 0,
+            assignment_epoch: 1,
             assigned_at: None,
             known: BTreeMap::new(),
             fresh_until: None,
