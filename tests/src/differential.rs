@@ -25,9 +25,10 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::{Request, StrBytes};
 use serde_json::{Map, Value, json};
 
-use crate::kafka::ApacheKafka;
+use crate::kafka::{ApacheKafka, missing_runtime};
 use crate::known::Known;
 use crate::raw::{Connection, NoAnswer, Pending};
+use crate::runtime::skip;
 use crate::target::Target;
 use crate::{batch, tree};
 
@@ -64,6 +65,23 @@ pub struct Difference {
 pub fn check(name: &'static str, script: Script, known: &Known) {
     let Some(kafka) = ApacheKafka::shared(&format!("differential::{name}")) else { return };
     let ours = Target::ours(1).expect("a broker to test");
+    judge(name, script, known, &ours, kafka);
+}
+
+/// As [`check`], with brokers of the script's own that have more or other settings.
+///
+/// # Panics
+/// As [`check`].
+pub fn check_with(name: &'static str, script: Script, known: &Known, settings: &[(&str, &str)]) {
+    if let Some(reason) = missing_runtime() {
+        return skip(&format!("differential::{name}"), reason);
+    }
+    let kafka = ApacheKafka::start_with(settings).expect("Apache Kafka starts where Java and Maven are present");
+    let ours = Target::ours_with(1, settings).expect("a broker to test");
+    judge(name, script, known, &ours, &kafka);
+}
+
+fn judge(name: &'static str, script: Script, known: &Known, ours: &Target, kafka: &ApacheKafka) {
     let (ours, kafka) = std::thread::scope(|scope| {
         let ours = scope.spawn(|| play(name, script, ours.first_node()));
         let kafka = scope.spawn(|| play(name, script, kafka.bootstrap()));
@@ -449,7 +467,7 @@ const ORDERED: [ApiKey; 1] = [ApiKey::DescribeTopicPartitions];
 const UNORDERED_NUMBERS: [ApiKey; 1] = [ApiKey::DescribeTransactions];
 
 /// Fields by which a row is told from its neighbours.
-const ROW_NAMES: [&str; 14] = [
+const ROW_NAMES: [&str; 16] = [
     "api_key",
     "name",
     "topic",
@@ -464,6 +482,8 @@ const ROW_NAMES: [&str; 14] = [
     "broker_id",
     "group_instance_id",
     "key",
+    "entity_type",
+    "entity_name",
 ];
 
 /// Settings that say where a broker lives.
@@ -565,11 +585,15 @@ impl Names {
         if matches!(field, "host" | "port" | "cluster_id") && !value.is_null() {
             return Some(Value::String(field.to_owned()));
         }
+        if field == "log_dir" && !value.is_null() {
+            return Some("its own".into());
+        }
         if let Some(number) = value.as_i64() {
             let is_time = field.contains("timestamp") || field.ends_with("time_ms");
             return match field {
                 _ if is_time && number > *SCRIPTED_TIMES_END => Some("the broker's time".into()),
                 _ if is_time && number >= *EARLIER => Some(format!("start + {} ms", number - *EARLIER).into()),
+                "total_bytes" | "usable_bytes" if number > 0 => Some("as much as the disk has".into()),
                 "finalized_features_epoch" if number >= 0 => Some("an epoch".into()),
                 "producer_id" if number >= 0 => Some(self.name_for("producer", number.to_string()).into()),
                 "session_id" if number > 0 => Some(self.name_for("session", number.to_string()).into()),

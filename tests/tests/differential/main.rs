@@ -2,6 +2,7 @@
 //!
 //! A script is a function over a [`Stage`]; its name is the test's. Accepted differences stand in `known.toml`.
 
+mod administration;
 mod cluster;
 mod configs;
 mod consumer_groups;
@@ -12,9 +13,10 @@ mod produce;
 mod share_groups;
 mod topics;
 mod transactions;
+mod upkeep;
 mod verbs;
 
-use tests::differential::{Stage, check, known};
+use tests::differential::{Stage, check, check_with, known};
 
 macro_rules! scripts {
     ($($module:ident: $($script:ident),+ $(,)?;)*) => {
@@ -43,8 +45,15 @@ scripts! {
         consumer_group_static_members, consumer_group_commits, consumer_group_expressions, consumer_group_migration;
     share_groups: share_group_members, share_group_refusals;
     offsets: commit_and_fetch, commit_refused, fetch_offsets_of_strangers, offset_delete;
+    administration: reassignments, elections, log_dirs, quorum, features, quotas,
+        throttled_clients;
     transactions: transactions_of_older_clients, transactions_of_newer_clients, transactions_refused, transactions_fenced,
         aborted_transactions, transactional_offsets, list_transactions, hanging_transactions;
+}
+
+#[test]
+fn log_upkeep() {
+    check_with("log_upkeep", upkeep::log_upkeep, &known(), upkeep::SETTINGS);
 }
 
 #[test]
