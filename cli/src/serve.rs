@@ -2,6 +2,7 @@
 
 use anyhow::{Context, bail};
 use rehearsal_mockbroker::config::TopicConfig;
+use rehearsal_mockbroker::release::Release;
 use rehearsal_mockbroker::testing::{Builder, MockCluster};
 use rehearsal_mockbroker::view::View;
 use serde::Serialize;
@@ -54,6 +55,9 @@ pub(crate) struct Args {
     /// Put no broker in a rack, instead of each in its own
     #[arg(long)]
     no_racks: bool,
+    /// Stand in for an older release of Kafka, 2.8 to 4.3: only the API versions and features it had are served
+    #[arg(long = "as", value_name = "RELEASE", default_value_t)]
+    release: Release,
 }
 
 /// Serves until SIGTERM or SIGINT.
@@ -78,6 +82,7 @@ fn describe(args: Args) -> anyhow::Result<Builder> {
         .first_id(args.first_id)
         .port(args.port)
         .bind(args.bind)
+        .release(args.release)
         .threads(threads);
     if args.no_racks {
         builder = builder.no_racks();

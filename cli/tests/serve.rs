@@ -115,7 +115,7 @@ fn a_port_in_use_is_named_together_with_the_way_out() {
 
 #[test]
 fn a_command_line_that_makes_no_sense_is_refused_with_what_to_say_instead() {
-    let cases: [(&[&str], i32, &str); 13] = [
+    let cases: [(&[&str], i32, &str); 14] = [
         (&["--brokers", "0"], 2, "1..=100"),
         (&["--brokers", "many"], 2, "invalid value 'many'"),
         (&["--first-id", "-1"], 2, "--first-id"),
@@ -129,6 +129,7 @@ fn a_command_line_that_makes_no_sense_is_refused_with_what_to_say_instead() {
         (&["--config", "num.partitions=none", "--port", "0"], 1, "num.partitions"),
         (&["--config", "num.partitions=2", "--default-partitions", "3"], 1, "keep one"),
         (&["--brokers", "3", "--port", "65534"], 1, "lower base port"),
+        (&["--as", "1.0"], 2, "say one of 2.8, 3.0"),
     ];
     for (flags, code, hint) in cases {
         let refused = run(&[&["serve"], flags].concat());

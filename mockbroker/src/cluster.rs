@@ -1,6 +1,10 @@
 //! The whole core API: a cluster of brokers as one deterministic state machine.
 
+mod admission;
 mod commands;
+mod throttle;
+
+pub use admission::Admission;
 
 use crate::config::{ClusterConfig, ConfigError};
 use crate::control::{Command, CommandError};
@@ -13,7 +17,7 @@ use crate::held::{Held, KeptBack, Until};
 use crate::journal::{Journal, ReceivedRequest};
 use crate::output::{ConnId, Frame, Output};
 use crate::parked::{Parked, ParkedRequest, Ticket};
-use crate::session::Incoming;
+use crate::session::{Incoming, Session};
 use crate::state::State;
 use crate::state::groups::{CommittedOffset, ConsumerGroupView, GroupAnswer, GroupView};
 use crate::state::nodes::NodeId;
@@ -21,7 +25,7 @@ use crate::state::topics::Partition;
 use crate::stored::{self, StoredRecord};
 use crate::time::Time;
 use crate::view::{ProducerView, View};
-use crate::wire::{Response, Str};
+use crate::wire::{ApiKey, Response, Str};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +47,8 @@ pub struct Cluster {
     journal: Journal,
     /// How far the cluster's time is ahead of the driver's, see [`Command::Advance`].
     ahead: Duration,
+    /// When connections are looked at that may have been silent for too long, in the driver's time.
+    idle_check_at: Option<Time>,
     last_connection: u64,
     last_ticket: u64,
     /// What a refused command found due and could not hand out with its error.
@@ -56,6 +62,8 @@ struct Connection {
     client_host: String,
     client_id: Str,
     in_hand: Option<InHand>,
+    /// When it was used last, in the driver's time; `None` where nobody keeps count.
+    active_at: Option<Time>,
     /// The next request is not looked at before (KIP-219).
     muted_until: Option<Time>,
 }
@@ -64,7 +72,10 @@ struct Connection {
 #[derive(Debug, Clone)]
 struct InHand {
     ticket: Ticket,
+    api: ApiKey,
     version: i16,
+    /// How large it was, its length field not counted.
+    bytes: usize,
     /// Faults that concern the answer.
     later: Vec<FaultId>,
 }
@@ -76,6 +87,8 @@ pub(crate) struct Caller {
     pub(crate) node: NodeId,
     /// The connection it was asked over.
     pub(crate) conn: ConnId,
+    /// Who the client is, as its quotas see it.
+    pub(crate) user: String,
     /// The client's id, as it says.
     pub(crate) client_id: Str,
     /// The client's address in Kafka's form, e.g. `/127.0.0.1`.
@@ -100,6 +113,9 @@ impl Caller {
     }
 }
 
+/// Bytes of a frame's length field.
+const LENGTH_BYTES: usize = 4;
+
 /// This broker does not run, so nobody can connect to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0} does not run")]
@@ -120,6 +136,7 @@ impl Cluster {
             faults: Faults::new(config.seed),
             journal: Journal::new(config.requests_kept),
             ahead: Duration::ZERO,
+            idle_check_at: None,
             last_connection: 0,
             last_ticket: 0,
             undelivered: Vec::new(),
@@ -135,7 +152,14 @@ impl Cluster {
         self.last_connection += 1;
         let conn = ConnId(self.last_connection);
         let client_host = client_host.into();
-        let connection = Connection { node, client_host, client_id: Str::default(), in_hand: None, muted_until: None };
+        let connection = Connection {
+            node,
+            client_host,
+            client_id: Str::default(),
+            in_hand: None,
+            active_at: None,
+            muted_until: None,
+        };
         self.connections.insert(conn, connection);
         Ok(conn)
     }
@@ -143,6 +167,7 @@ impl Cluster {
     /// A request arrived. A connection has at most one request in hand: the next is passed when this one is answered,
     /// as Kafka does by muting the channel.
     pub fn handle(&mut self, now: Time, conn: ConnId, request: Incoming) -> Vec<Output> {
+        self.note_use(now, conn);
         let now = now + self.ahead;
         let Some(connection) = self.connections.get_mut(&conn) else { return Vec::new() };
         self.last_ticket += 1;
@@ -163,7 +188,7 @@ impl Cluster {
         }
         let mut outputs = std::mem::take(&mut self.undelivered);
         self.replicate(now, &mut outputs);
-        self.admit(now, request, &mut outputs);
+        self.admit(now, request, frame_bytes, &mut outputs);
         self.settle(now, &mut outputs);
         outputs
     }
@@ -180,8 +205,9 @@ impl Cluster {
 
     /// Time passed: call this at [`Cluster::next_wake`], or later.
     pub fn wake(&mut self, now: Time) -> Vec<Output> {
-        let now = now + self.ahead;
         let mut outputs = std::mem::take(&mut self.undelivered);
+        self.close_idle(now, &mut outputs);
+        let now = now + self.ahead;
         self.pass_time(now, &mut outputs);
         self.settle(now, &mut outputs);
         outputs
@@ -197,7 +223,9 @@ impl Cluster {
             self.state.next_transaction_deadline(),
             self.state.next_producer_cleanup(),
             self.state.next_replication(),
+            self.state.next_upkeep(),
             self.kept_back.next_deadline(),
+            self.idle_check_at.map(|at| at + self.ahead),
             (!self.undelivered.is_empty()).then_some(Time::ZERO + self.ahead),
         ];
         deadlines.into_iter().flatten().min().map(|at| at - self.ahead)
@@ -328,14 +356,20 @@ impl Cluster {
     }
 
     /// Decides what becomes of a request that arrived.
-    fn admit(&mut self, now: Time, request: Arc<ReceivedRequest>, outputs: &mut Vec<Output>) {
+    fn admit(&mut self, now: Time, request: Arc<ReceivedRequest>, frame_bytes: usize, outputs: &mut Vec<Output>) {
         let ticket = request.ticket();
         let verdict =
             if self.faults.is_empty() { Default::default() } else { self.faults.judge(&request, &self.state) };
         let muted_until = match self.connections.get_mut(&request.conn) {
             None => None,
             Some(connection) => {
-                connection.in_hand = Some(InHand { ticket, version: request.version, later: verdict.later });
+                connection.in_hand = Some(InHand {
+                    ticket,
+                    api: request.api(),
+                    version: request.version,
+                    bytes: frame_bytes.saturating_sub(LENGTH_BYTES),
+                    later: verdict.later,
+                });
                 connection.muted_until.take().filter(|until| *until > now)
             }
         };
@@ -361,6 +395,7 @@ impl Cluster {
         let caller = Caller {
             node: request.node,
             conn,
+            user: self.connections.get(&conn).map_or_else(String::new, |connection| connection.user().to_owned()),
             client_id: request.client_id.clone(),
             client_host: request.client_host.clone(),
             version: request.version,
@@ -400,14 +435,17 @@ impl Cluster {
         let Some(connection) = self.connections.get_mut(&conn) else { return };
         let Some(in_hand) = connection.in_hand.take_if(|in_hand| in_hand.ticket == ticket) else { return };
         let node = connection.node;
+        if !self.state.quotas.is_empty() {
+            let throttle = self.state.throttle(now, connection, &in_hand, &mut response);
+            connection.mute(now, throttle);
+        }
+        connection.active_at = connection.active_at.map(|_| now - self.ahead);
         let mut frame = Frame::Whole;
         let mut until = self.paused.contains(&node).then_some(Until::Resumed(node));
         if !in_hand.later.is_empty() {
             let leaving = self.faults.see_off(&in_hand.later, in_hand.version, &mut response, &self.state);
             frame = leaving.frame;
-            if !leaving.mute.is_zero() {
-                connection.muted_until = Some(now + leaving.mute);
-            }
+            connection.mute(now, leaving.mute);
             match leaving.departure {
                 Departure::Proceeds => {}
                 Departure::Waits(by) => until = Some(Until::Time(now + by)),
@@ -468,6 +506,9 @@ impl Cluster {
         self.state.expire_shares(now);
         self.state.expire_transactions(now, &self.paused);
         self.state.expire_producers(now);
+        if self.state.next_upkeep().is_some_and(|due| due <= now) {
+            self.state.keep_up(now);
+        }
     }
 
     /// Changes the cluster from outside.
@@ -554,9 +595,10 @@ impl Cluster {
         Some(partition.log.batches().map(|batch| batch.bytes.clone()).collect())
     }
 
-    /// The largest frame a session may accept, `socket.request.max.bytes`.
-    pub fn frame_bytes_max(&self) -> usize {
-        usize::try_from(self.state.configs.broker_settings().socket_request_max_bytes).unwrap_or(0)
+    /// A session for a new connection: frames up to `socket.request.max.bytes`, versions of the configured release.
+    pub fn session(&self) -> Session {
+        let frame_bytes_max = usize::try_from(self.state.configs.broker_settings().socket_request_max_bytes);
+        Session::new(frame_bytes_max.unwrap_or(0)).limited_to(self.state.features.release())
     }
 
     fn close(&mut self, conn: ConnId, reason: String, outputs: &mut Vec<Output>) {

@@ -1,5 +1,6 @@
 //! What a cluster is made of before its first request: brokers, topics, configs, limits, the seed.
 
+use crate::release::Release;
 use crate::state::configs::InvalidConfig;
 use crate::state::nodes::NodeId;
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,8 +20,12 @@ pub struct ClusterConfig {
     /// How many of the most recent requests are kept for [`Cluster::requests`](crate::cluster::Cluster::requests); 0
     /// keeps none. Beside this number, frames of 16 MiB together are the bound.
     pub requests_kept: usize,
+    /// The release of Kafka whose API versions and features are advertised; requests of later versions are refused as that
+    /// release would. Behaviour is 4.3's in every version. Default [`Release::V4_3`].
+    pub release: Release,
     /// The level of the feature `transaction.version`, 0 to 2 (KIP-890). Clients go by it, and so do coordinators where
-    /// they end a transaction by themselves. 2 is what Kafka 4.3 formats new clusters with.
+    /// they end a transaction by themselves. 2 is what Kafka 4.3 formats new clusters with. A release
+    /// before 4.0 has only 0, whatever is said here.
     pub transaction_version: i16,
     /// How long a follower's fetch takes, there and back: a record is known to be copied so long after it was
     /// appended. Default zero: followers copy at once. [`Command::SetFollowerDelay`] changes it for one broker.
@@ -100,6 +105,7 @@ impl ClusterConfig {
             configs: BTreeMap::new(),
             seed: 0,
             requests_kept: REQUESTS_KEPT,
+            release: Release::default(),
             transaction_version: TRANSACTION_VERSION,
             follower_delay: Duration::ZERO,
             failover_delay: Duration::ZERO,

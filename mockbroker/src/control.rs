@@ -33,6 +33,13 @@ pub enum Command {
         /// The new log start; at most the high watermark.
         before: i64,
     },
+    /// Give up now the segments that `retention.ms` and `retention.bytes` give up, without waiting for
+    /// `log.retention.check.interval.ms`.
+    CheckRetention,
+    /// Compact a topic now, however little of it is dirty. What was written last counts as a segment of its own that ends
+    /// now, so that everything decided and older than `min.compaction.lag.ms` is compacted. Nothing happens where
+    /// `cleanup.policy` does not say `compact`.
+    Compact(String),
     /// Tell clients another address for a broker.
     Advertise {
         /// The broker.

@@ -22,7 +22,7 @@
 //! - `handlers`: verbs, one file an API; [`state`]: nouns, which know no message
 //! - [`wire`]: the codec, generated from Kafka's schemas; record batches; compression
 //! - `parked`: requests that wait; `invariants`: what must hold after every step
-//! - [`config`], [`error`], [`time`]: plain values
+//! - [`config`], [`error`], [`release`], [`time`]: plain values
 //! - [`server`], [`testing`]: the driver, and what a test holds
 
 pub mod cluster;
@@ -37,6 +37,7 @@ mod invariants;
 pub mod journal;
 pub mod output;
 mod parked;
+pub mod release;
 pub mod session;
 pub mod state;
 pub mod stored;

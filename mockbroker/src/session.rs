@@ -6,6 +6,7 @@
 use crate::error::Violation;
 use crate::handlers;
 use crate::output::Frame;
+use crate::release::Release;
 use crate::wire::{ApiKey, Reader, Request, Response, Str, generated::api_versions_request::ApiVersionsRequest};
 use crate::wire::{read_request_header, response_frame};
 use bytes::buf::Limit;
@@ -34,6 +35,7 @@ pub struct Session {
     holds_long_frame: bool,
     in_hand: Option<InHand>,
     frame_bytes_max: usize,
+    release: Release,
 }
 
 /// A decoded request, for [`Cluster::handle`](crate::cluster::Cluster::handle).
@@ -58,7 +60,14 @@ struct InHand {
 impl Session {
     /// A fresh connection that accepts frames up to `frame_bytes_max` (`socket.request.max.bytes`).
     pub fn new(frame_bytes_max: usize) -> Self {
-        Self { received: BytesMut::new(), holds_long_frame: false, in_hand: None, frame_bytes_max }
+        let release = Release::default();
+        Self { received: BytesMut::new(), holds_long_frame: false, in_hand: None, frame_bytes_max, release }
+    }
+
+    /// Understands only the versions that brokers of this release do; those of 4.3 unless told.
+    pub fn limited_to(mut self, release: Release) -> Self {
+        self.release = release;
+        self
     }
 
     /// Where the driver reads into. Room is made for a little more than has arrived, never for what a frame claims.
@@ -104,7 +113,7 @@ impl Session {
         }
         let mut frame = self.take(LENGTH_LEN + length);
         frame.advance(LENGTH_LEN);
-        let (in_hand, incoming) = decode(frame)?;
+        let (in_hand, incoming) = decode(frame, self.release)?;
         self.in_hand = Some(in_hand);
         Ok(Some(incoming))
     }
@@ -193,7 +202,7 @@ fn joined(chunks: &[Bytes]) -> BytesMut {
     })
 }
 
-fn decode(frame: Bytes) -> Result<(InHand, Incoming), Violation> {
+fn decode(frame: Bytes, release: Release) -> Result<(InHand, Incoming), Violation> {
     let frame_bytes = LENGTH_LEN + frame.len();
     let mut reader = Reader::new(frame);
     let header =
@@ -204,7 +213,7 @@ fn decode(frame: Bytes) -> Result<(InHand, Incoming), Violation> {
     let Some(api) = ApiKey::from_code(key) else {
         return Err(Violation::new(format!("client '{client_id}' asked for API {key}, which Kafka 4.3 does not have")));
     };
-    if handlers::serves(api, version) {
+    if handlers::serves(release, api, version) {
         let body = Request::decode(api, version, &mut reader)
             .map_err(|error| Violation::new(format!("client '{client_id}' sent a request we cannot read: {error}")))?;
         return Ok((InHand { correlation_id, version }, Incoming { version, client_id, body, frame_bytes }));

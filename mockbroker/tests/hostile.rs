@@ -99,7 +99,7 @@ impl Broker {
 impl Peer {
     fn connect(cluster: &mut Cluster) -> Self {
         let conn = cluster.connect(NODE, "/127.0.0.1").expect("the broker runs");
-        Self { conn, session: Session::new(cluster.frame_bytes_max()) }
+        Self { conn, session: cluster.session() }
     }
 }
 

@@ -730,6 +730,8 @@ impl Kafka {
         let configs = topic_configs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let topics = vec![TopicConfig { configs, ..TopicConfig::new(TOPIC, 1) }];
         let mut config = ClusterConfig { topics, ..ClusterConfig::with_brokers(3) };
+        // Nothing is to happen but replication.
+        config.configs.insert("log.retention.ms".into(), "-1".into());
         adapt(&mut config);
         let cluster = Cluster::new(&config).expect("a cluster");
         Self { cluster, now: Time::from_millis(START_MS), producer: ConnId(0), answers: Vec::new() }

@@ -54,6 +54,29 @@ fn hostile_bytes_close_one_connection_and_no_other() {
 }
 
 #[test]
+fn an_address_with_all_its_connections_gets_no_more() {
+    let kafka = MockCluster::builder().config("max.connections.per.ip", "2").start().expect("a free port");
+    let address = only_address(&kafka);
+    let (mut first, mut second) = (connect(&address), connect(&address));
+    ask(&mut first, &API_VERSIONS).expect("the first is welcome");
+    ask(&mut second, &API_VERSIONS).expect("so is the second");
+    assert!(ask(&mut connect(&address), &API_VERSIONS).is_err(), "the third is closed");
+    ask(&mut first, &API_VERSIONS).expect("the others go on");
+}
+
+#[test]
+fn a_broker_with_all_its_connections_lets_more_wait() {
+    let kafka = MockCluster::builder().config("max.connections", "1").start().expect("a free port");
+    let address = only_address(&kafka);
+    let mut first = connect(&address);
+    ask(&mut first, &API_VERSIONS).expect("the first is welcome");
+    let second = std::thread::spawn(move || ask(&mut connect(&address), &API_VERSIONS));
+    ask(&mut first, &API_VERSIONS).expect("the first goes on");
+    drop(first);
+    second.join().expect("no panic").expect("the second is served when the first has gone");
+}
+
+#[test]
 fn a_crashed_broker_refuses_and_a_restarted_one_answers_on_its_port() {
     let kafka = MockCluster::builder().brokers(2).start().expect("free ports");
     let address = kafka.advertised()[1].1.clone();

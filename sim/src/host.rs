@@ -177,7 +177,7 @@ impl Service for Brokers {
             let broker = self.nodes.iter().find(|(_, at)| **at == node).map(|(broker, _)| *broker);
             let accepted = broker.map(|broker| self.cluster.connect(broker, format!("/{}", peer.ip())));
             let Some(Ok(conn)) = accepted else { return net.reset(connection) };
-            let session = Session::new(self.cluster.frame_bytes_max());
+            let session = self.cluster.session();
             self.connections.insert(conn, connection);
             self.conversations.insert(connection, Conversation { conn, session });
         });

@@ -25,9 +25,10 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::{Request, StrBytes};
 use serde_json::{Map, Value, json};
 
-use crate::kafka::ApacheKafka;
+use crate::kafka::{ApacheKafka, missing_runtime};
 use crate::known::Known;
 use crate::raw::{Connection, NoAnswer, Pending};
+use crate::runtime::skip;
 use crate::target::Target;
 use crate::{batch, tree};
 
@@ -63,7 +64,24 @@ pub struct Difference {
 /// On such a difference, or when a broker cannot be reached.
 pub fn check(name: &'static str, script: Script, known: &Known) {
     let Some(found) = compare_brokers(name, "", &script) else { return };
-    let (unexpected, outlived) = known.judge(name, &found);
+    judge(name, &found, known);
+}
+
+/// As [`check`], with brokers of the script's own that have more or other settings.
+///
+/// # Panics
+/// As [`check`].
+pub fn check_with(name: &'static str, script: Script, known: &Known, settings: &[(&str, &str)]) {
+    if let Some(reason) = missing_runtime() {
+        return skip(&format!("differential::{name}"), reason);
+    }
+    let kafka = ApacheKafka::start_with(settings).expect("Apache Kafka starts where Java and Maven are present");
+    let ours = Target::ours_with(1, settings).expect("a broker to test");
+    judge(name, &play_both(name, "", &script, &ours, &kafka), known);
+}
+
+fn judge(name: &str, found: &[Difference], known: &Known) {
+    let (unexpected, outlived) = known.judge(name, found);
     let mut report = describe_all(name, &unexpected);
     for entry in outlived {
         let _ = writeln!(report, "\n{name} / {} / {}: listed as known, but does not occur", entry.step, entry.path);
@@ -86,6 +104,16 @@ pub fn compare_brokers(
 ) -> Option<Vec<Difference>> {
     let kafka = ApacheKafka::shared(&format!("differential::{name}"))?;
     let ours = Target::ours(1).expect("a broker to test");
+    Some(play_both(name, take, script, &ours, kafka))
+}
+
+fn play_both(
+    name: &'static str,
+    take: &str,
+    script: &(dyn Fn(&mut Stage) + Sync),
+    ours: &Target,
+    kafka: &ApacheKafka,
+) -> Vec<Difference> {
     let mark = format!("{}{take}", *RUN);
     let play = |bootstrap: &str| {
         let mut stage = Stage::new(name, &mark, bootstrap);
@@ -100,7 +128,7 @@ pub fn compare_brokers(
             kafka.join().expect("the script plays against Kafka"),
         )
     });
-    Some(differences(&ours, &kafka))
+    differences(&ours, &kafka)
 }
 
 /// Differences as a person reads them: the step, its request, and what either broker said where.
@@ -482,7 +510,7 @@ const ORDERED: [ApiKey; 1] = [ApiKey::DescribeTopicPartitions];
 const UNORDERED_NUMBERS: [ApiKey; 1] = [ApiKey::DescribeTransactions];
 
 /// Fields by which a row is told from its neighbours.
-const ROW_NAMES: [&str; 14] = [
+const ROW_NAMES: [&str; 16] = [
     "api_key",
     "name",
     "topic",
@@ -497,6 +525,8 @@ const ROW_NAMES: [&str; 14] = [
     "broker_id",
     "group_instance_id",
     "key",
+    "entity_type",
+    "entity_name",
 ];
 
 /// Settings that say where a broker lives.
@@ -602,11 +632,15 @@ impl Names {
         if matches!(field, "host" | "port" | "cluster_id") && !value.is_null() {
             return Some(Value::String(field.to_owned()));
         }
+        if field == "log_dir" && !value.is_null() {
+            return Some("its own".into());
+        }
         if let Some(number) = value.as_i64() {
             let is_time = field.contains("timestamp") || field.ends_with("time_ms");
             return match field {
                 _ if is_time && number > *SCRIPTED_TIMES_END => Some("the broker's time".into()),
                 _ if is_time && number >= *EARLIER => Some(format!("start + {} ms", number - *EARLIER).into()),
+                "total_bytes" | "usable_bytes" if number > 0 => Some("as much as the disk has".into()),
                 "finalized_features_epoch" if number >= 0 => Some("an epoch".into()),
                 "producer_id" if number >= 0 => Some(self.name_for("producer", number.to_string()).into()),
                 "session_id" if number > 0 => Some(self.name_for("session", number.to_string()).into()),

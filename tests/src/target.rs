@@ -23,6 +23,14 @@ impl Target {
     /// # Errors
     /// When our broker does not start.
     pub fn ours(brokers: i32) -> Result<Self> {
+        Self::ours_with(brokers, &[])
+    }
+
+    /// As [`Target::ours`], with more or other settings.
+    ///
+    /// # Errors
+    /// As [`Target::ours`].
+    pub fn ours_with(brokers: i32, settings: &[(&str, &str)]) -> Result<Self> {
         if let Ok(bootstrap) = std::env::var(BOOTSTRAP_VARIABLE) {
             return Ok(Self { bootstrap, _cluster: None });
         }
@@ -30,6 +38,7 @@ impl Target {
         let cluster = kafka::SETTINGS
             .iter()
             .filter(|_| brokers == 1)
+            .chain(settings)
             .fold(builder, |builder, (key, value)| builder.config(*key, *value))
             .start()
             .context("starting our broker")?;

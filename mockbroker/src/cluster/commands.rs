@@ -33,6 +33,11 @@ impl Cluster {
                 self.state.add_partitions(&topic, total, None, false)?;
             }
             Command::Trim { topic, partition, before } => self.trim(&topic, partition, before)?,
+            Command::CheckRetention => self.state.check_retention(now),
+            Command::Compact(topic) => {
+                self.known_topic(&topic)?;
+                self.state.compact_topic(now, &topic);
+            }
             Command::Advertise { node, host, port } => {
                 self.known(node)?;
                 self.state.nodes.advertise(node, host, port);
@@ -96,7 +101,10 @@ impl Cluster {
             Command::Rebalance { group } => self.on_group(&group, |groups, group| groups.rebalance(now, group))?,
             Command::ExpireOffsets { group } => self.on_group(&group, |groups, group| groups.drop_offsets(group))?,
             Command::BumpProducerEpoch(producer_id) => self.bump_producer_epoch(producer_id)?,
-            Command::JumpClock { by_ms } => self.state.wall_clock_offset_ms += by_ms,
+            Command::JumpClock { by_ms } => {
+                self.state.wall_clock_offset_ms += by_ms;
+                self.state.expect_upkeep(now);
+            }
             Command::Advance(by) => {
                 self.ahead += by;
                 self.pass_time(now + by, outputs);

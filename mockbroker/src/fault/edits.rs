@@ -227,7 +227,7 @@ pub(crate) fn is_of_fetch_session(code: ErrorCode) -> bool {
 }
 
 /// Sets `throttle_time_ms` where this version has it.
-pub(super) fn throttle(response: &mut Response, version: i16, by: Duration) {
+pub(crate) fn throttle(response: &mut Response, version: i16, by: Duration) {
     struct Setter {
         ms: i32,
         here: bool,

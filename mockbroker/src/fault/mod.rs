@@ -28,7 +28,7 @@ mod requests;
 pub use edits::Lie;
 pub use requests::Requests;
 
-pub(crate) use edits::{is_of_fetch_session, put_error};
+pub(crate) use edits::{is_of_fetch_session, put_error, throttle as set_throttle};
 pub(crate) use planned::{Arrival, Departure, Faults};
 
 use crate::error::{ErrorCode, Reject};

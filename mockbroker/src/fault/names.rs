@@ -87,6 +87,7 @@ pub(super) fn has_partitions(api: ApiKey) -> bool {
             | ApiKey::WriteTxnMarkers
             | ApiKey::DescribeProducers
             | ApiKey::DescribeLogDirs
+            | ApiKey::AlterReplicaLogDirs
             | ApiKey::ElectLeaders
             | ApiKey::AlterPartitionReassignments
             | ApiKey::ListPartitionReassignments
@@ -117,6 +118,15 @@ pub(super) fn has_others(api: ApiKey) -> bool {
             | ApiKey::ListTransactions
             | ApiKey::DescribeProducers
             | ApiKey::WriteTxnMarkers
+            | ApiKey::ElectLeaders
+            | ApiKey::AlterPartitionReassignments
+            | ApiKey::ListPartitionReassignments
+            | ApiKey::DescribeLogDirs
+            | ApiKey::AlterReplicaLogDirs
+            | ApiKey::DescribeQuorum
+            | ApiKey::UpdateFeatures
+            | ApiKey::DescribeClientQuotas
+            | ApiKey::AlterClientQuotas
     )
 }
 

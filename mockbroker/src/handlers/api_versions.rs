@@ -5,9 +5,8 @@
 //! Leaves out: nothing.
 //! Differs from Apache Kafka: only features that work here are finalised.
 
-use super::{Answer, SERVED};
+use super::{Answer, served};
 use crate::cluster::Caller;
-use crate::config::TRANSACTION_VERSION;
 use crate::error::ErrorCode;
 use crate::session::UNSUPPORTED;
 use crate::state::State;
@@ -18,21 +17,9 @@ use crate::wire::generated::api_versions_response::{
 };
 use crate::wire::{ApiKey, Str};
 
-/// Name, lowest and highest supported level, and the level in force.
-type Feature = (&'static str, i16, i16, i16);
-
-fn features(state: &State) -> [Feature; 3] {
-    let transactions = state.transactions.settings().version;
-    [
-        ("group.version", 0, 1, 1),
-        ("metadata.version", 7, 30, 30),
-        ("transaction.version", 0, TRANSACTION_VERSION, transactions),
-    ]
-}
-
 pub(super) fn api_versions(state: &mut State, _: Time, from: &Caller, request: ApiVersionsRequest) -> Answer {
     if from.version == UNSUPPORTED {
-        let own = SERVED.iter().filter(|(api, ..)| *api == ApiKey::ApiVersions);
+        let own = served(state.features.release()).filter(|(api, ..)| *api == ApiKey::ApiVersions);
         return Answer::now(ApiVersionsResponse {
             error_code: ErrorCode::UnsupportedVersion.code(),
             api_keys: own.map(row).collect(),
@@ -45,33 +32,34 @@ pub(super) fn api_versions(state: &mut State, _: Time, from: &Caller, request: A
         return Answer::now(ApiVersionsResponse { error_code: ErrorCode::InvalidRequest.code(), ..Default::default() });
     }
     Answer::now(ApiVersionsResponse {
-        api_keys: SERVED.iter().map(row).collect(),
+        api_keys: served(state.features.release()).map(row).collect(),
         // Version 4 may say that a feature starts at level 0; before, clients choke on it (KIP-584, KAFKA-17011).
-        supported_features: features(state)
-            .iter()
-            .filter(|(_, min, ..)| from.version >= 4 || *min > 0)
-            .map(|(name, min, max, _)| SupportedFeatureKey {
-                name: Str::from(*name),
-                min_version: *min,
-                max_version: *max,
+        supported_features: state
+            .features
+            .supported()
+            .filter(|feature| from.version >= 4 || feature.min > 0)
+            .map(|feature| SupportedFeatureKey {
+                name: Str::from(feature.name),
+                min_version: feature.min,
+                max_version: feature.max,
             })
             .collect(),
-        finalized_features_epoch: 1,
-        finalized_features: features(state)
-            .iter()
-            .filter(|(.., level)| *level > 0)
-            .map(|(name, _, _, level)| FinalizedFeatureKey {
-                name: Str::from(*name),
-                max_version_level: *level,
-                min_version_level: *level,
+        finalized_features_epoch: state.features.epoch(),
+        finalized_features: state
+            .features
+            .finalised()
+            .map(|(name, level)| FinalizedFeatureKey {
+                name: Str::from(name),
+                max_version_level: level,
+                min_version_level: level,
             })
             .collect(),
         ..Default::default()
     })
 }
 
-fn row((api, min_version, max_version): &(ApiKey, i16, i16)) -> ApiVersion {
-    ApiVersion { api_key: api.code(), min_version: *min_version, max_version: *max_version }
+fn row((api, min_version, max_version): (ApiKey, i16, i16)) -> ApiVersion {
+    ApiVersion { api_key: api.code(), min_version, max_version }
 }
 
 /// Letters and digits, with dots and dashes between them (KIP-511).

@@ -4,7 +4,7 @@
 //! request and partition; incremental sessions (KIP-227); leader epochs and divergence (KIP-320, KIP-595); the new
 //! leader in the answer (KIP-951); reads from any replica from version 11 on, as far as it knows them to be committed
 //! (KIP-392).
-//! Leaves out: preferred replicas, quotas.
+//! Leaves out: preferred replicas.
 //! Differs from Apache Kafka: never sends the cut-off batch at the end of a limit, which clients throw away.
 
 use super::{Answer, named_topic, rack};
@@ -13,6 +13,7 @@ use crate::error::{ErrorCode, Reject};
 use crate::fault::Part;
 use crate::state::fetch_sessions::{Context, FetchKey, NO_SESSION, Seen, Wanted};
 use crate::state::nodes::NodeId;
+use crate::state::quotas::Limited;
 use crate::state::replication::ReplicaLog;
 use crate::state::topics::Partition;
 use crate::state::{self, State};
@@ -58,6 +59,9 @@ pub(super) fn fetch(state: &mut State, now: Time, from: &Caller, request: FetchR
         }
     };
     let limit = usize::try_from(state.configs.broker_settings().fetch_max_bytes).unwrap_or(0);
+    // A client gets no more at once than its quota gives it in the time that is measured.
+    let quota = state.quotas.most_at_once(&from.user, &from.client_id, Limited::Fetch);
+    let limit = quota.map_or(limit, |most| limit.min(most as usize));
     if !matches!(request.isolation_level, 0 | 1) {
         return Answer::now(unknown_isolation(&wanted));
     }

@@ -15,9 +15,11 @@ pub(super) fn coordinated(state: &State, from: &Caller, group: &str) -> Result<(
     state.check_coordinator(from.node, group)
 }
 
-/// Refuses unless the brokers speak the consumer protocol (KIP-848): `group.coordinator.rebalance.protocols`.
+/// Refuses unless the brokers speak the consumer protocol (KIP-848): `group.coordinator.rebalance.protocols`, and the
+/// feature `group.version`.
 pub(super) fn speaking_consumer_protocol(state: &State) -> Result<(), Reject> {
-    if state.configs.broker_settings().consumer_groups { Ok(()) } else { Err(ErrorCode::UnsupportedVersion.into()) }
+    let spoken = state.configs.broker_settings().consumer_groups && state.features.level("group.version") > 0;
+    if spoken { Ok(()) } else { Err(ErrorCode::UnsupportedVersion.into()) }
 }
 
 /// Refuses unless the brokers speak the protocol of share groups (KIP-932).

@@ -5,7 +5,10 @@
 
 mod add_offsets_to_txn;
 mod add_partitions_to_txn;
+mod alter_client_quotas;
 mod alter_configs;
+mod alter_partition_reassignments;
+mod alter_replica_log_dirs;
 mod alter_share_group_offsets;
 mod api_versions;
 mod config_resources;
@@ -17,13 +20,17 @@ mod delete_groups;
 mod delete_records;
 mod delete_share_group_offsets;
 mod delete_topics;
+mod describe_client_quotas;
 mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
+mod describe_log_dirs;
 mod describe_producers;
+mod describe_quorum;
 mod describe_share_group_offsets;
 mod describe_topic_partitions;
 mod describe_transactions;
+mod elect_leaders;
 mod end_txn;
 mod fetch;
 mod find_coordinator;
@@ -36,6 +43,7 @@ mod leave_group;
 mod list_config_resources;
 mod list_groups;
 mod list_offsets;
+mod list_partition_reassignments;
 mod list_transactions;
 mod metadata;
 mod offset_commit;
@@ -54,11 +62,13 @@ mod sync_group;
 mod taking_part;
 mod transactions;
 mod txn_offset_commit;
+mod update_features;
 mod write_txn_markers;
 
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
 use crate::parked::PartitionName;
+use crate::release::Release;
 use crate::state::State;
 use crate::state::groups::GroupAnswer;
 use crate::state::nodes::{Node, NodeId};
@@ -168,10 +178,19 @@ apis! {
     TxnOffsetCommit 0..=5 => txn_offset_commit::txn_offset_commit;
     DescribeConfigs 1..=4 => describe_configs::describe_configs;
     AlterConfigs 0..=2 => alter_configs::alter_configs;
+    AlterReplicaLogDirs 1..=2 => alter_replica_log_dirs::alter_replica_log_dirs;
+    DescribeLogDirs 1..=5 => describe_log_dirs::describe_log_dirs;
     CreatePartitions 0..=3 => create_partitions::create_partitions;
     DeleteGroups 0..=2 => delete_groups::delete_groups;
     OffsetDelete 0..=0 => offset_delete::offset_delete;
     IncrementalAlterConfigs 0..=1 => incremental_alter_configs::incremental_alter_configs;
+    ElectLeaders 0..=2 => elect_leaders::elect_leaders;
+    AlterPartitionReassignments 0..=1 => alter_partition_reassignments::alter_partition_reassignments;
+    ListPartitionReassignments 0..=0 => list_partition_reassignments::list_partition_reassignments;
+    DescribeClientQuotas 0..=1 => describe_client_quotas::describe_client_quotas;
+    AlterClientQuotas 0..=1 => alter_client_quotas::alter_client_quotas;
+    DescribeQuorum 0..=2 => describe_quorum::describe_quorum;
+    UpdateFeatures 0..=2 => update_features::update_features;
     DescribeCluster 0..=2 => describe_cluster::describe_cluster;
     DescribeProducers 0..=0 => describe_producers::describe_producers;
     DescribeTransactions 0..=0 => describe_transactions::describe_transactions;
@@ -207,9 +226,17 @@ pub(crate) fn can_throttle(api: ApiKey) -> bool {
 }
 pub(crate) use produce::resume as resume_produce;
 
-/// Whether requests of this API and version are answered.
-pub(crate) fn serves(api: ApiKey, version: i16) -> bool {
-    SERVED.iter().any(|(served, min, max)| *served == api && (*min..=*max).contains(&version))
+/// What of [`SERVED`] a cluster of this release advertises. Lowest versions have only risen, so 4.3's hold for all.
+pub(crate) fn served(release: Release) -> impl Iterator<Item = (ApiKey, i16, i16)> {
+    SERVED.iter().filter_map(move |(api, min, max)| {
+        let max = (*max).min(release.max_version(*api)?);
+        (*min <= max).then_some((*api, *min, max))
+    })
+}
+
+/// Whether requests of this API and version are answered by a cluster of this release.
+pub(crate) fn serves(release: Release, api: ApiKey, version: i16) -> bool {
+    served(release).any(|(served, min, max)| served == api && (min..=max).contains(&version))
         && api.request_versions().contains(&version)
 }
 

@@ -16,6 +16,7 @@ use crate::state::State;
 use crate::state::configs::{Compression, TopicSettings};
 use crate::state::nodes::NodeId;
 use crate::state::producers::Admission;
+use crate::state::segments::{Incoming, RollAfter};
 use crate::state::topics;
 use crate::time::{Time, millis};
 use crate::wire::batch::{self, BatchBuilder, BatchError, BatchHeader, TimestampType};
@@ -301,6 +302,12 @@ fn append_one(
     }
     let append_time = (settings.timestamp_type == TimestampType::LogAppendTime).then_some(wall_clock_ms);
     let (end_before, leader_epoch) = (partition.log.end_offset(), partition.leader_epoch);
+    let incoming = Incoming {
+        bytes: header.size as u64,
+        max_timestamp_ms: append_time.unwrap_or(header.max_timestamp),
+        now_ms: wall_clock_ms,
+    };
+    partition.log.roll_for(&incoming, &RollAfter::of(&settings));
     let stored = partition.log.append(writable(checked, alone), leader_epoch, append_time).clone();
     partition.producers.remember(&stored);
     if stored.has_producer_id() {

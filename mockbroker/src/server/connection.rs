@@ -43,10 +43,15 @@ impl From<Violation> for Ended {
 
 /// Serves a connection to a broker until it ends.
 pub(super) async fn serve(node: NodeId, mut stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) {
-    let Ok((conn, mailbox, frame_bytes_max)) = shared.connect(node, format!("/{}", peer.ip())) else { return };
+    let client_host = format!("/{}", peer.ip());
+    if !shared.admits(node, &client_host).await {
+        debug!(%peer, %node, "closed: the address has all the connections it may have (max.connections.per.ip)");
+        return;
+    }
+    let Ok((conn, mailbox, session)) = shared.connect(node, client_host) else { return };
     let _ = stream.set_nodelay(true); // best effort: without it answers are only slower
     let (reader, writer) = stream.split();
-    let conversation = Conversation { session: Session::new(frame_bytes_max), reader, writer, mailbox };
+    let conversation = Conversation { session, reader, writer, mailbox };
     match conversation.run(|request| shared.handle(conn, request)).await {
         Ended::Gone => debug!(%peer, %node, "the client disconnected"),
         Ended::Closed(reason) => debug!(%peer, %node, %reason, "closed"),

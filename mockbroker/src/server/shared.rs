@@ -1,11 +1,11 @@
 //! The cluster behind its lock, with what a driver adds: a clock, a mailbox for every connection, and whoever waits for
 //! something to become true.
 
-use crate::cluster::{Cluster, Refused};
+use crate::cluster::{Admission, Cluster, Refused};
 use crate::config::{ClusterConfig, ConfigError};
 use crate::control::{Command, CommandError};
 use crate::output::{ConnId, Frame, Output};
-use crate::session::Incoming;
+use crate::session::{Incoming, Session};
 use crate::state::nodes::NodeId;
 use crate::time::Time;
 use crate::wire::Response;
@@ -21,6 +21,8 @@ pub(crate) struct Shared {
     core: Mutex<Core>,
     clock: Clock,
     earlier: Notify,
+    /// A connection has gone.
+    freed: Notify,
 }
 
 #[derive(Debug)]
@@ -63,22 +65,40 @@ impl Shared {
             stopped: false,
             latest: clock.now(),
         };
-        Ok(Self { core: Mutex::new(core), clock, earlier: Notify::new() })
+        Ok(Self { core: Mutex::new(core), clock, earlier: Notify::new(), freed: Notify::new() })
+    }
+
+    /// Whether somebody may connect; waits while the broker has all the connections it may have.
+    pub(crate) async fn admits(&self, node: NodeId, client_host: &str) -> bool {
+        loop {
+            let freed = self.freed.notified();
+            tokio::pin!(freed);
+            // Before looking: whoever goes in between must be noticed.
+            freed.as_mut().enable();
+            let admission = self.lock().cluster.admission(node, client_host);
+            match admission {
+                Admission::Welcome => return true,
+                Admission::TooMany => return false,
+                Admission::Waits => freed.await,
+            }
+        }
     }
 
     pub(crate) fn connect(
         &self,
         node: NodeId,
         client_host: String,
-    ) -> Result<(ConnId, UnboundedReceiver<Delivery>, usize), Refused> {
+    ) -> Result<(ConnId, UnboundedReceiver<Delivery>, Session), Refused> {
         let mut core = self.lock();
         if core.stopped {
             return Err(Refused(node));
         }
-        let conn = core.cluster.connect(node, client_host)?;
+        let now = core.time(&self.clock);
+        let conn = core.cluster.connect_at(now, node, client_host)?;
+        self.rearm(&mut core);
         let (sender, mailbox) = unbounded_channel();
         core.mailboxes.insert(conn, sender);
-        Ok((conn, mailbox, core.cluster.frame_bytes_max()))
+        Ok((conn, mailbox, core.cluster.session()))
     }
 
     pub(crate) fn handle(&self, conn: ConnId, request: Incoming) {
@@ -88,6 +108,7 @@ impl Shared {
     pub(crate) fn disconnect(&self, conn: ConnId) {
         self.lock().mailboxes.remove(&conn);
         self.step(|cluster, now| cluster.disconnect(now, conn));
+        self.freed.notify_waiters();
     }
 
     /// Carries out a command; returns what remains for the listeners.

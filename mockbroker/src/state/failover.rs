@@ -32,10 +32,10 @@ pub(super) struct Replication {
 }
 
 impl Replication {
-    pub(super) fn new(config: &ClusterConfig) -> Self {
+    pub(super) fn new(config: &ClusterConfig, eligible_leader_replicas: bool) -> Self {
         Self {
             failover_delay: config.failover_delay,
-            eligible_leader_replicas: config.eligible_leader_replicas,
+            eligible_leader_replicas,
             truncate_to_high_watermark: config.truncate_to_high_watermark,
             ..Default::default()
         }
@@ -75,6 +75,7 @@ impl State {
     /// Notes that the leader appended what lies behind `end_before`.
     pub(crate) fn appended(&mut self, now: Time, topic: &str, index: i32, end_before: i64) {
         self.at_partition(topic, index, |partition, rules| partition.appended(now, end_before, rules));
+        self.expect_upkeep_of(now, topic);
         if self.replication.flush_at.is_none() {
             self.replication.flush_at = self.flush_interval().map(|interval| now + interval);
         }
@@ -109,7 +110,7 @@ impl State {
     }
 
     /// Does something to a partition which tells whether anybody waiting may care, and notes when to look at it again.
-    fn at_partition(&mut self, topic: &str, index: i32, act: impl FnOnce(&mut Partition, &Rules) -> bool) {
+    pub(super) fn at_partition(&mut self, topic: &str, index: i32, act: impl FnOnce(&mut Partition, &Rules) -> bool) {
         let Some(settings) = self.topics.get(topic).map(|topic| topic.settings) else { return };
         let rules = Rules {
             min_insync_replicas: settings.min_insync_replicas,
@@ -148,6 +149,11 @@ impl State {
             names.extend(on_node.map(|(index, _)| (topic.name.clone(), index as i32)));
         }
         names
+    }
+
+    /// Whether there are eligible leaders outside of the in-sync set, from now on.
+    pub(super) fn set_eligible_leader_replicas(&mut self, on: bool) {
+        self.replication.eligible_leader_replicas = on;
     }
 
     // ---- brokers ----
@@ -267,7 +273,7 @@ impl State {
             if partition.isr.contains(&node) || partition.elr.contains(&node) {
                 let isr = partition.isr.iter().copied().filter(|id| *id != node).collect();
                 let unclean = rules.unclean_leader_election;
-                partition.change(now, Change { isr, unclean_shutdown, unclean }, rules);
+                partition.change(now, Change { isr, unclean_shutdown, unclean, ..Default::default() }, rules);
             }
             true
         });
@@ -404,7 +410,7 @@ impl State {
 
     /// Does something that may move leaders; groups whose coordinator moved with them are unloaded and loaded. Sessions
     /// of members stand still while their group has no coordinator.
-    fn with_coordinators(&mut self, now: Time, act: impl FnOnce(&mut Self)) {
+    pub(super) fn with_coordinators(&mut self, now: Time, act: impl FnOnce(&mut Self)) {
         let before: BTreeMap<String, Option<NodeId>> =
             self.groups.ids().map(|group| (group.to_owned(), self.coordinator_of(group))).collect();
         let given_up = self.transactions_given_up();

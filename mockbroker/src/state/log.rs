@@ -3,10 +3,11 @@
 //! Batches are kept as they came, each with the number of bytes before it, so that "how many bytes could this
 //! fetch read" costs two binary searches and a fetch shares the stored bytes instead of copying them.
 
+use super::segments::{Incoming, RollAfter, Segments};
 use super::transaction_index::TransactionIndex;
 use crate::wire::batch::{self, BatchHeader, TimestampType};
 use bytes::{Bytes, BytesMut};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 /// The default of `index.interval.bytes`.
 const INDEX_INTERVAL_BYTES: usize = 4_096;
@@ -23,6 +24,9 @@ pub struct Log {
     transactions: TransactionIndex,
     /// Bytes since the last batch with an entry in the index.
     unindexed_bytes: usize,
+    segments: Segments,
+    /// Up to here the log has been compacted.
+    cleaned_to: i64,
 }
 
 /// One batch at rest.
@@ -96,6 +100,12 @@ impl Log {
     /// Bytes at rest.
     pub fn size(&self) -> u64 {
         self.end_position - self.batches.front().map_or(self.end_position, |batch| batch.position)
+    }
+
+    /// Bytes at rest before this offset.
+    pub fn size_below(&self, offset: i64) -> u64 {
+        let first = self.batches.front().map_or(self.end_position, |batch| batch.position);
+        self.position_at(self.index_of(offset)).saturating_sub(first)
     }
 
     /// The leader epochs and where each began.
@@ -190,6 +200,7 @@ impl Log {
         while self.batches.front().is_some_and(|batch| batch.header.last_offset() < self.start_offset) {
             self.batches.pop_front();
         }
+        self.segments.trim(self.start_offset);
         self.epochs.trim(self.start_offset);
         self.transactions.trim(self.start_offset);
         self.high_watermark = self.high_watermark.max(self.start_offset);
@@ -212,6 +223,8 @@ impl Log {
         self.end_offset = offset;
         self.start_offset = self.start_offset.min(offset);
         self.high_watermark = self.high_watermark.min(offset);
+        self.segments.truncate(offset);
+        self.cleaned_to = self.cleaned_to.min(offset);
         self.epochs.truncate(offset);
         self.transactions.truncate(offset, self.batches.iter());
         let since_entry = self.batches.iter().rposition(|stored| stored.indexed).unwrap_or(0);
@@ -248,7 +261,98 @@ impl Log {
         Some(found.header.last_offset())
     }
 
+    // ---- segments ----
+
+    /// Goes on in a new segment if a batch of this size and time does not belong into the present one.
+    pub fn roll_for(&mut self, incoming: &Incoming, after: &RollAfter) {
+        if self.active_base().is_none() {
+            self.segments.roll(self.end_offset, incoming.now_ms);
+        }
+        let active = self.segments.active_base().map_or(0, |base| self.bytes_between(base, i64::MAX));
+        if self.segments.must_roll(active, incoming, after) {
+            self.roll(incoming.now_ms);
+        }
+    }
+
+    /// Goes on in a new segment, unless the present one is empty.
+    pub(super) fn roll(&mut self, now_ms: i64) {
+        if !self.batches.is_empty() {
+            self.segments.roll(self.end_offset, now_ms);
+        }
+    }
+
+    /// Where each segment begins and ends.
+    pub(super) fn segment_bounds(&self) -> impl Iterator<Item = (i64, i64)> + '_ {
+        self.segments.iter().map(|(segment, end)| (segment.base_offset, end.unwrap_or(self.end_offset)))
+    }
+
+    /// The same of those that are not written to any more.
+    pub(super) fn inactive_segments(&self) -> impl Iterator<Item = (i64, i64)> + '_ {
+        self.segments.iter().filter_map(|(segment, end)| Some((segment.base_offset, end?)))
+    }
+
+    /// Where the segment begins that is written to.
+    pub(super) fn active_base(&self) -> Option<i64> {
+        self.segments.active_base()
+    }
+
+    /// Whether a segment that is not written to any more has not been compacted.
+    pub(super) fn has_dirty_segments(&self) -> bool {
+        self.active_base().is_some_and(|base| base > self.cleaned_to.max(self.start_offset))
+    }
+
+    /// Up to where the log has been compacted.
+    pub(super) fn cleaned_to(&self) -> i64 {
+        self.cleaned_to
+    }
+
+    /// Bytes of the batches that begin between two offsets.
+    pub(super) fn bytes_between(&self, from: i64, to: i64) -> u64 {
+        let at = |offset: i64| self.batches.partition_point(|stored| stored.header.base_offset < offset);
+        self.position_at(at(to)).saturating_sub(self.position_at(at(from)))
+    }
+
+    /// The highest timestamp between two offsets.
+    pub(super) fn max_timestamp_between(&self, from: i64, to: i64) -> Option<i64> {
+        self.between(from, to).map(|stored| stored.header.max_timestamp).max()
+    }
+
+    /// The highest timestamp of the first batch between two offsets.
+    pub(super) fn first_timestamp_between(&self, from: i64, to: i64) -> Option<i64> {
+        self.between(from, to).next().map(|stored| stored.header.max_timestamp)
+    }
+
+    fn between(&self, from: i64, to: i64) -> impl Iterator<Item = &StoredBatch> {
+        let first = self.batches.partition_point(|stored| stored.header.base_offset < from);
+        self.batches.range(first..).take_while(move |stored| stored.header.base_offset < to)
+    }
+
+    /// Replaces the batches by what compaction up to `cleaned_to` left of them. `forgotten` are the markers of aborted
+    /// transactions of which nothing is left.
+    pub(super) fn rewrite(&mut self, batches: Vec<StoredBatch>, cleaned_to: i64, forgotten: &BTreeSet<i64>) {
+        self.batches.clear();
+        self.unindexed_bytes = 0;
+        for batch in batches {
+            self.store(batch);
+        }
+        self.cleaned_to = cleaned_to;
+        self.transactions.forget(forgotten);
+    }
+
+    /// Joins small segments that end at or before `up_to`.
+    pub(super) fn join_segments(&mut self, up_to: i64, bytes_max: u64) {
+        let mut segments = std::mem::take(&mut self.segments);
+        segments.join(up_to, bytes_max, |from, to| self.bytes_between(from, to));
+        self.segments = segments;
+    }
+
     fn push(&mut self, batch: StoredBatch) {
+        self.transactions.note(&batch);
+        self.segments.note(&batch);
+        self.store(batch);
+    }
+
+    fn store(&mut self, batch: StoredBatch) {
         let indexed = self.unindexed_bytes > INDEX_INTERVAL_BYTES;
         if indexed {
             self.unindexed_bytes = 0;
@@ -256,7 +360,6 @@ impl Log {
         let stored = StoredBatch { position: self.end_position, indexed, ..batch };
         self.unindexed_bytes += stored.bytes.len();
         self.end_position += stored.bytes.len() as u64;
-        self.transactions.note(&stored);
         self.batches.push_back(stored);
     }
 
@@ -270,6 +373,11 @@ impl Log {
 }
 
 impl StoredBatch {
+    /// The same batch with other contents.
+    pub(super) fn rewritten(&self, header: BatchHeader, bytes: Bytes) -> Self {
+        Self { header, bytes, ..*self }
+    }
+
     /// The first record at or after `start_offset` whose timestamp is wanted.
     fn find(&self, start_offset: i64, wanted: impl Fn(i64) -> bool) -> Option<TimestampedOffset> {
         let found = |offset, timestamp| TimestampedOffset {

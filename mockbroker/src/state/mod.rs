@@ -1,19 +1,27 @@
 //! Nouns: what the cluster knows. No request or response type appears here, so that it can be read and tested
 //! without knowing the protocol.
 
+mod compaction;
 pub mod configs;
+mod election;
 mod failover;
+pub mod features;
 pub mod fetch_sessions;
 pub mod groups;
 pub mod log;
 pub mod nodes;
 pub mod producers;
+pub mod quotas;
+pub mod reassignment;
 pub mod replication;
+mod retention;
+pub mod segments;
 pub mod share;
 mod sharing;
 pub mod topics;
 pub mod transaction_index;
 pub mod transactions;
+mod upkeep;
 
 use crate::config::{ClusterConfig, ConfigError, TopicConfig};
 use crate::error::{ErrorCode, Reject};
@@ -22,9 +30,11 @@ use crate::time::{Time, millis};
 use crate::wire::Uuid;
 use configs::{BrokerSettings, Configs};
 use failover::Replication;
+use features::{ELIGIBLE_LEADER_REPLICAS, Features, TRANSACTION_VERSION};
 use fetch_sessions::FetchSessions;
 use groups::Groups;
 use nodes::{Node, NodeId, Nodes};
+use quotas::Quotas;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use share::Shares;
@@ -47,6 +57,10 @@ pub struct State {
     pub groups: Groups,
     /// Transactional ids and their transactions.
     pub transactions: Transactions,
+    /// Features and their levels.
+    pub features: Features,
+    /// Client quotas, and what has been used of them.
+    pub quotas: Quotas,
     /// Incremental fetch sessions.
     pub fetch_sessions: FetchSessions,
     /// What share groups read.
@@ -58,6 +72,8 @@ pub struct State {
     producer_ids: ProducerIds,
     /// When to look for producers that wrote nothing for long; `None` while there are none.
     next_producer_cleanup: Option<Time>,
+    /// When logs are looked at.
+    upkeep: upkeep::Upkeep,
     /// Who vanished and when something is copied.
     replication: Replication,
     changed: BTreeSet<PartitionName>,
@@ -99,9 +115,11 @@ impl State {
             let rack = node.rack.iter().map(|rack| ("broker.rack".to_owned(), rack.clone()));
             configs.introduce(node.id.0, rack.collect())?;
         }
+        let features = Features::new(config);
+        let eligible_leader_replicas = features.level(ELIGIBLE_LEADER_REPLICAS) > 0;
         let groups = Groups::new(group_settings(&configs));
         let transactions =
-            Transactions::new(transaction_settings(configs.broker_settings(), config.transaction_version));
+            Transactions::new(transaction_settings(configs.broker_settings(), features.level(TRANSACTION_VERSION)));
         let nodes = config.nodes.iter().map(|node| Node {
             id: node.id,
             host: node.host.clone(),
@@ -118,13 +136,16 @@ impl State {
             configs,
             groups,
             transactions,
+            features,
+            quotas: Quotas::default(),
             fetch_sessions: FetchSessions::default(),
             shares: Shares::default(),
             rng,
             wall_clock_offset_ms: 0,
             producer_ids: ProducerIds::default(),
             next_producer_cleanup: None,
-            replication: Replication::new(config),
+            upkeep: Default::default(),
+            replication: Replication::new(config, eligible_leader_replicas),
             changed: BTreeSet::new(),
         };
         for topic in &config.topics {
@@ -270,6 +291,7 @@ impl State {
         let version = self.transactions.settings().version;
         self.transactions.configure(transaction_settings(self.configs.broker_settings(), version));
         self.watch_leaderless(now);
+        self.expect_upkeep(now);
     }
 
     /// A producer id no one has had.

@@ -45,13 +45,14 @@ fn as_micros<S: serde::Serializer>(span: &Duration, serializer: S) -> Result<S::
 pub struct Nodes {
     by_id: BTreeMap<NodeId, Node>,
     controller: Option<NodeId>,
+    controller_epoch: i32,
 }
 
 impl Nodes {
     /// A cluster of these brokers; the first running one is the controller.
     pub fn new(nodes: impl IntoIterator<Item = Node>) -> Self {
         let by_id: BTreeMap<_, _> = nodes.into_iter().map(|node| (node.id, node)).collect();
-        let mut nodes = Self { by_id, controller: None };
+        let mut nodes = Self { by_id, controller: None, controller_epoch: 0 };
         nodes.elect_controller();
         nodes
     }
@@ -98,6 +99,11 @@ impl Nodes {
         self.controller
     }
 
+    /// How often there has been another controller, counted from 1.
+    pub fn controller_epoch(&self) -> i32 {
+        self.controller_epoch
+    }
+
     /// Starts or stops a broker; false when there is no such broker or nothing changed.
     pub fn set_running(&mut self, id: NodeId, running: bool) -> bool {
         let Some(node) = self.by_id.get_mut(&id).filter(|node| node.running != running) else { return false };
@@ -130,6 +136,7 @@ impl Nodes {
     pub fn make_controller(&mut self, id: NodeId) -> bool {
         let running = self.is_running(id);
         if running {
+            self.controller_epoch += i32::from(self.controller != Some(id));
             self.controller = Some(id);
         }
         running
@@ -137,6 +144,7 @@ impl Nodes {
 
     fn elect_controller(&mut self) {
         let first = self.running().map(|node| node.id).next();
+        self.controller_epoch += i32::from(first.is_some() && first != self.controller);
         self.controller = first;
     }
 }

@@ -117,6 +117,8 @@ pub(super) struct Change {
     pub(super) unclean_shutdown: Option<NodeId>,
     /// Whether somebody who is not in sync may lead.
     pub(super) unclean: bool,
+    /// Whether the assignment changed already.
+    pub(super) reassigned: bool,
 }
 
 impl Replica {
@@ -141,6 +143,11 @@ impl Replica {
             copying: true,
             may_join: true,
         }
+    }
+
+    /// A replica that has to copy everything first.
+    pub(super) fn joining(node: NodeId, nodes: &Nodes) -> Self {
+        Self { acknowledged: None, ..Self::new(node, nodes) }
     }
 
     /// Up to where its log is the partition's.
@@ -254,6 +261,12 @@ impl Partition {
                 diverges_at: replica.tail.as_ref().map(|tail| tail.from),
             }
         })
+    }
+
+    /// The bytes this broker's replica takes; `None` when it has none.
+    pub fn bytes_on(&self, node: NodeId) -> Option<u64> {
+        let replica = self.replica_log(node)?;
+        Some(replica.log().size_below(replica.end_offset()))
     }
 
     /// How many replicas must be in sync for `acks=all`: never more than there are (`effectiveMinIsr`).
@@ -432,6 +445,8 @@ impl Partition {
     /// may not go on (`PartitionChangeBuilder`). True when anything changed.
     pub(super) fn change(&mut self, now: Time, change: Change, rules: &Rules) -> bool {
         let mut isr = change.isr;
+        let settled = self.settle_reassignment(&mut isr);
+        let leaves = self.copies.iter().any(|replica| !self.replicas.contains(&replica.node));
         let mut elr = self.eligible_leaders_beside(&isr, change.unclean_shutdown, rules);
         let (leader, unclean) = self.elect(&isr, &elr, change.unclean, rules);
         if leader != self.leader
@@ -449,7 +464,7 @@ impl Partition {
             isr.clone_from(&self.isr); // whoever was in sync last is waited for
         }
         let emptied = isr.is_empty() && !self.isr.is_empty();
-        let changed = isr != self.isr || elr != self.elr || leader != self.leader;
+        let changed = change.reassigned || settled || isr != self.isr || elr != self.elr || leader != self.leader;
         if rules.eligible_leader_replicas {
             if emptied && self.leader.is_some() {
                 self.last_known_leader = self.leader;
@@ -459,12 +474,25 @@ impl Partition {
         }
         self.isr = isr;
         self.elr = elr;
-        if leader != self.leader {
+        // Whoever goes must not be taken for a replica any more, so the epoch rises even where the leader stays.
+        if leader != self.leader || leaves {
             self.lead(now, leader, unclean, rules);
+            self.dismiss_strangers();
         } else if changed {
             self.partition_epoch += 1;
         }
         changed
+    }
+
+    /// Forgets the replicas of brokers the partition is no longer assigned to. Without a leader, whoever held the log
+    /// leaves it to the first that stays.
+    fn dismiss_strangers(&mut self) {
+        if !self.replicas.contains(&self.holder)
+            && let Some(heir) = self.replicas.first().copied()
+        {
+            self.hold(heir);
+        }
+        self.copies.retain(|replica| self.replicas.contains(&replica.node));
     }
 
     /// Who may lead without being in sync: while there are fewer in sync than `min.insync.replicas` nothing is committed,

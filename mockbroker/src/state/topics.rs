@@ -60,6 +60,10 @@ pub struct Partition {
     pub elr: Vec<NodeId>,
     /// Who led last, while nobody is in sync.
     pub last_known_leader: Option<NodeId>,
+    /// Who is being added (KIP-455).
+    pub adding: Vec<NodeId>,
+    /// Who goes once those have copied.
+    pub removing: Vec<NodeId>,
     /// Its replicas, in the order of assignment.
     pub(super) copies: Vec<Replica>,
     /// Whose log `log` is.
@@ -201,6 +205,8 @@ impl Partition {
             producers: Producers::default(),
             elr: Vec::new(),
             last_known_leader: None,
+            adding: Vec::new(),
+            removing: Vec::new(),
             epoch_start: 0,
             committed: 0,
             lost_records: false,

@@ -5,7 +5,7 @@
 
 use super::log::StoredBatch;
 use crate::wire::marker::Marker;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// The transactions of one log.
 #[derive(Debug, Clone, Default)]
@@ -90,6 +90,18 @@ impl TransactionIndex {
             }
         }
         found
+    }
+
+    /// Whether what this producer wrote at `offset` was aborted.
+    pub fn is_aborted(&self, producer_id: i64, offset: i64) -> bool {
+        let from = self.ended.partition_point(|ended| ended.last_offset < offset);
+        let own = self.ended.range(from..).find(|ended| ended.producer_id == producer_id);
+        own.is_some_and(|ended| !ended.committed && ended.first_offset <= offset)
+    }
+
+    /// Forgets the aborted transactions with these markers, of which compaction left nothing.
+    pub(super) fn forget(&mut self, markers: &BTreeSet<i64>) {
+        self.ended.retain(|ended| ended.committed || !markers.contains(&ended.last_offset));
     }
 
     /// Forgets transactions that ended before the log's new start.

@@ -18,6 +18,7 @@ use crate::config::{ClusterConfig, ConfigError, NodeConfig, TopicConfig};
 use crate::control::{Command, CommandError};
 use crate::fault::{Fault, FaultId, FaultView, ImpossibleFault, Requests};
 use crate::journal::ReceivedRequest;
+use crate::release::Release;
 use crate::server::{Clock, Server, ServerConfig, Shared, StartError, advertised, bootstrap_servers};
 use crate::state::NewTopic;
 use crate::state::groups::GroupView;
@@ -260,6 +261,19 @@ impl MockCluster {
     /// There is no such partition, or the offset is past its high watermark.
     pub fn trim(&self, topic: &str, partition: i32, before: i64) -> Result<(), CommandError> {
         self.control(Command::Trim { topic: topic.to_owned(), partition, before })
+    }
+
+    /// Gives up at once what `retention.ms` and `retention.bytes` give up.
+    pub fn check_retention(&self) {
+        self.control(Command::CheckRetention).expect("brokers can always look at their logs");
+    }
+
+    /// Compacts a topic at once, up to what was written last; see [`Command::Compact`].
+    ///
+    /// # Errors
+    /// There is no such topic.
+    pub fn compact(&self, topic: &str) -> Result<(), CommandError> {
+        self.control(Command::Compact(topic.to_owned()))
     }
 
     /// Adds partitions to a topic up to this total.
@@ -568,6 +582,13 @@ impl Builder {
     /// tokio runtime it is started in, so that a paused clock is the cluster's too. Start it within one.
     pub fn in_memory(mut self) -> Self {
         self.in_memory = true;
+        self
+    }
+
+    /// Stands in for an older release: advertises the API versions and features that release had, and answers no others.
+    /// `rehearsal serve --as 2.8` in Rust.
+    pub fn release(mut self, release: Release) -> Self {
+        self.server.cluster.release = release;
         self
     }
 

@@ -49,12 +49,12 @@ struct Halves {
 
 impl BrokerStream {
     pub(super) fn connect(shared: &Arc<Shared>, node: NodeId) -> Result<Self, Refused> {
-        let (conn, mailbox, frame_bytes_max) = shared.connect(node, "/127.0.0.1".into())?;
+        let (conn, mailbox, session) = shared.connect(node, "/127.0.0.1".into())?;
         let halves = Arc::new(Halves::default());
         Ok(Self {
             shared: Arc::clone(shared),
             conn,
-            session: Session::new(frame_bytes_max),
+            session,
             mailbox,
             outgoing: VecDeque::new(),
             in_hand: false,

@@ -16,6 +16,8 @@ pub const LOG_OVERHEAD: usize = 12;
 pub const NO_PRODUCER_ID: i64 = -1;
 /// The timestamp of a record without one.
 pub const NO_TIMESTAMP: i64 = -1;
+/// The attribute that says that the base timestamp is the time at which tombstones may go.
+const DELETE_HORIZON: i16 = 0x40;
 /// What one batch may grow to when it is decompressed; a guard against bombs, ten times Kafka's largest default.
 const DECOMPRESSED_MAX: usize = 512 << 20;
 
@@ -165,6 +167,11 @@ impl BatchHeader {
     /// Whether the batch holds a commit or abort marker rather than data.
     pub fn is_control(&self) -> bool {
         self.attributes & 0x20 != 0
+    }
+
+    /// When the batch's tombstones, or its marker, may go: set when compaction first meets them (KIP-534).
+    pub fn delete_horizon_ms(&self) -> Option<i64> {
+        (self.attributes & DELETE_HORIZON != 0).then_some(self.base_timestamp)
     }
 
     /// Whether the batch carries a producer id.
@@ -409,6 +416,8 @@ pub struct BatchBuilder {
     header: BatchHeader,
     codec: Codec,
     records: Vec<Record>,
+    /// What compaction keeps although the records do not say it: base timestamp, maximum timestamp, last offset delta.
+    kept: Option<(i64, i64, i32)>,
 }
 
 impl Default for BatchBuilder {
@@ -434,12 +443,28 @@ impl BatchBuilder {
             base_sequence: -1,
             records_count: 0,
         };
-        Self { header, codec: Codec::None, records: Vec::new() }
+        Self { header, codec: Codec::None, records: Vec::new(), kept: None }
     }
 
     /// A builder that rewrites the records of an existing batch, keeping its producer and its flags.
     pub fn like(header: &BatchHeader, records: Vec<Record>) -> Self {
-        Self { header: header.clone(), codec: Codec::None, records }
+        Self { header: header.clone(), codec: Codec::None, records, kept: None }
+    }
+
+    /// A builder of what compaction leaves of a batch: it goes on to cover the same offsets. `delete_horizon_ms` is when
+    /// its tombstones, or its marker, may go (KIP-534).
+    pub fn remaining(header: &BatchHeader, records: Vec<Record>, delete_horizon_ms: Option<i64>) -> Self {
+        let mut header = header.clone();
+        header.attributes &= !DELETE_HORIZON;
+        header.attributes |= delete_horizon_ms.map_or(0, |_| DELETE_HORIZON);
+        let first = records.first().map_or(NO_TIMESTAMP, |record| record.timestamp);
+        let latest = records.iter().map(|record| record.timestamp).max();
+        let max_timestamp = match header.timestamp_type() {
+            TimestampType::CreateTime => latest.unwrap_or(header.max_timestamp),
+            TimestampType::LogAppendTime => header.max_timestamp,
+        };
+        let kept = Some((delete_horizon_ms.unwrap_or(first), max_timestamp, header.last_offset_delta));
+        Self { header, codec: Codec::None, records, kept }
     }
 
     /// A control batch of a transaction, which only brokers write.
@@ -484,19 +509,23 @@ impl BatchBuilder {
 
     /// The batch's bytes, sealed.
     pub fn build(self) -> Result<Bytes, BatchError> {
-        let base_timestamp = self.records.first().map_or(0, |record| record.timestamp);
+        let first_timestamp = self.records.first().map_or(0, |record| record.timestamp);
         let max_timestamp = self.records.iter().map(|record| record.timestamp).max().unwrap_or(NO_TIMESTAMP);
         let last_offset_delta = self.records.last().map_or(0, |record| record.offset_delta);
+        let (base_timestamp, max_timestamp, last_offset_delta) =
+            self.kept.unwrap_or((first_timestamp, max_timestamp, last_offset_delta));
+        // Kafka writes what has no records without a codec.
+        let codec = if self.kept.is_some() && self.records.is_empty() { Codec::None } else { self.codec };
         let mut body = Vec::new();
         for record in &self.records {
             put_record(&mut body, record, base_timestamp);
         }
-        if self.codec != Codec::None {
-            body = compression::compress(self.codec, &body)
+        if codec != Codec::None {
+            body = compression::compress(codec, &body)
                 .map_err(|error| BatchError::Malformed(format!("cannot compress: {error}")))?;
         }
         let header = &self.header;
-        let attributes = (header.attributes & !0x07) | self.codec.id();
+        let attributes = (header.attributes & !0x07) | codec.id();
         let length = i32::try_from(HEADER_LEN - LOG_OVERHEAD + body.len()).map_err(|_| malformed("batch too large"))?;
         let mut out = Vec::with_capacity(HEADER_LEN + body.len());
         out.extend(header.base_offset.to_be_bytes());

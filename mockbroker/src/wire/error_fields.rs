@@ -42,7 +42,7 @@ pub fn set_error_code(response: &mut Response, version: i16, target: Target<'_>,
 
 /// The fields that say which topic a struct is about, whichever comes first in it.
 const TOPIC_NAMES: &[&str] = &["name", "topic", "topic_name"];
-const PARTITION_INDICES: &[&str] = &["partition_index", "index", "partition"];
+const PARTITION_INDICES: &[&str] = &["partition_index", "index", "partition", "partition_id"];
 const OTHER_NAMES: &[&str] = &["group_id", "key", "transactional_id", "resource_name", "member_id", "user"];
 
 /// What error codes are called; the second name is AddPartitionsToTxn's.

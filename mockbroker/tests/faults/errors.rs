@@ -72,7 +72,8 @@ const CHANGES: &[ApiKey] = &[
     ApiKey::IncrementalAlterConfigs,
 ];
 
-/// Requests that need a transaction or a group of the new protocol before they make sense: tested with those.
+/// Requests that need a transaction, a group of the new protocol or several brokers before they make sense: tested with
+/// those.
 const TESTED_ELSEWHERE: &[ApiKey] = &[
     ApiKey::AddPartitionsToTxn,
     ApiKey::AddOffsetsToTxn,
@@ -86,6 +87,15 @@ const TESTED_ELSEWHERE: &[ApiKey] = &[
     ApiKey::ConsumerGroupDescribe,
     ApiKey::ShareGroupHeartbeat,
     ApiKey::ShareGroupDescribe,
+    ApiKey::AlterReplicaLogDirs,
+    ApiKey::DescribeLogDirs,
+    ApiKey::ElectLeaders,
+    ApiKey::AlterPartitionReassignments,
+    ApiKey::ListPartitionReassignments,
+    ApiKey::DescribeQuorum,
+    ApiKey::UpdateFeatures,
+    ApiKey::DescribeClientQuotas,
+    ApiKey::AlterClientQuotas,
 ];
 
 #[test]

@@ -96,7 +96,7 @@ fn what_can_never_happen_is_refused_with_the_reason() {
     let lie = |lie| Fault::on(ApiKey::Metadata).lie(lie);
     let produce = || Fault::on(ApiKey::Produce);
     let impossible = [
-        Fault::on(ApiKey::ElectLeaders).disconnect(),
+        Fault::on(ApiKey::AddRaftVoter).disconnect(),
         produce().versions(90..=99).disconnect(),
         Fault::on(ApiKey::Heartbeat).topic(ORDERS).disconnect(),
         Fault::on(ApiKey::CreateTopics).partition(0).disconnect(),

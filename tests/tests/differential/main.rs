@@ -2,6 +2,7 @@
 //!
 //! A script is a function over a [`Stage`]; its name is the test's. Accepted differences stand in `known.toml`.
 
+mod administration;
 mod cluster;
 mod configs;
 mod consumer_groups;
@@ -14,9 +15,10 @@ mod share_fetch;
 mod share_groups;
 mod topics;
 mod transactions;
+mod upkeep;
 mod verbs;
 
-use tests::differential::{Stage, check, known};
+use tests::differential::{Stage, check, check_with, known};
 
 macro_rules! scripts {
     ($($module:ident: $($script:ident),+ $(,)?;)*) => {
@@ -46,8 +48,15 @@ scripts! {
     share_groups: share_group_members, share_group_refusals;
     share_fetch: share_fetch_and_acknowledge, share_fetch_in_parts, share_fetch_refused, share_group_offsets;
     offsets: commit_and_fetch, commit_refused, fetch_offsets_of_strangers, offset_delete;
+    administration: reassignments, elections, log_dirs, quorum, features, quotas,
+        throttled_clients;
     transactions: transactions_of_older_clients, transactions_of_newer_clients, transactions_refused, transactions_fenced,
         aborted_transactions, transactional_offsets, list_transactions, hanging_transactions;
+}
+
+#[test]
+fn log_upkeep() {
+    check_with("log_upkeep", upkeep::log_upkeep, &known(), upkeep::SETTINGS);
 }
 
 #[test]

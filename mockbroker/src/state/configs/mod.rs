@@ -184,6 +184,29 @@ impl Configs {
         GroupSettings::from(&GroupView { broker: self.effective(None), own: self.groups.get(group) })
     }
 
+    /// How many connections one address may have to a broker: `max.connections.per.ip` and its overrides.
+    pub fn connections_per_ip(&self, node: i32, address: &str) -> i32 {
+        let broker = self.effective(Some(node));
+        let overrides = match broker.value("max.connections.per.ip.overrides") {
+            Some(Value::Text(overrides)) => overrides,
+            _ => String::new(),
+        };
+        let own = overrides.split(',').filter_map(|entry| entry.trim().rsplit_once(':'));
+        let own = own.filter(|(host, _)| *host == address).find_map(|(_, count)| count.trim().parse().ok());
+        own.unwrap_or_else(|| self.broker_settings_at(node).max_connections_per_ip)
+    }
+
+    /// The folder brokers say they keep logs in: the first of `log.dirs`, or `log.dir`.
+    pub fn log_dir(&self) -> String {
+        let broker = self.effective(None);
+        let first = |name| match broker.value(name) {
+            Some(Value::Text(dirs)) => dirs.split(',').next().map(|dir| dir.trim().to_owned()),
+            Some(Value::List(dirs)) => dirs.first().cloned(),
+            _ => None,
+        };
+        first("log.dirs").or_else(|| first("log.dir")).unwrap_or_else(|| "/tmp/kafka-logs".to_owned())
+    }
+
     /// The assignors of consumer groups by name, the default first: `group.consumer.assignors`.
     pub fn consumer_assignors(&self) -> Vec<String> {
         self.effective(None).value("group.consumer.assignors").map(|list| list.items().to_vec()).unwrap_or_default()

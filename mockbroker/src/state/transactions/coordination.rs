@@ -2,6 +2,7 @@
 //! (`TransactionCoordinator`, `TransactionMarkerChannelManager`, `AddPartitionsToTxnManager`).
 
 use super::super::State;
+use super::super::segments::{Incoming, RollAfter};
 use super::super::topics::{OFFSETS_TOPIC, TRANSACTIONS_TOPIC};
 use super::{Due, EPOCH_BUMP_FROM, Identity, Outcome, Written};
 use crate::error::{ErrorCode, Reject};
@@ -283,6 +284,8 @@ impl State {
         let batch =
             marker.batch(now_ms).map_err(|error| Reject::new(ErrorCode::UnknownServerError, error.to_string()))?;
         let append_time = (settings.timestamp_type == TimestampType::LogAppendTime).then_some(now_ms);
+        let incoming = Incoming { bytes: batch.len() as u64, max_timestamp_ms: now_ms, now_ms };
+        partition.log.roll_for(&incoming, &RollAfter::of(&settings));
         let stored = partition.log.append(batch.into(), leader_epoch, append_time);
         let (timestamp_ms, offset) = (stored.max_timestamp, stored.base_offset);
         partition.producers.remember_marker(marker, timestamp_ms, offset);

@@ -1,0 +1,78 @@
+//! AlterPartitionReassignments (45), versions 0–1.
+//!
+//! Does: moves partitions to other brokers, whose replicas copy first; cancels; refuses another number of replicas where
+//! the request does not allow it (KIP-860).
+//! Leaves out: `timeout_ms` (nothing to wait for).
+//! Differs from Apache Kafka: none known.
+
+use super::{Answer, message};
+use crate::cluster::Caller;
+use crate::error::Reject;
+use crate::fault::Part;
+use crate::state::State;
+use crate::state::nodes::NodeId;
+use crate::time::Time;
+use crate::wire::Str;
+use crate::wire::generated::alter_partition_reassignments_request::{
+    AlterPartitionReassignmentsRequest, ReassignablePartition,
+};
+use crate::wire::generated::alter_partition_reassignments_response::{
+    AlterPartitionReassignmentsResponse, ReassignablePartitionResponse, ReassignableTopicResponse,
+};
+
+pub(super) fn alter_partition_reassignments(
+    state: &mut State,
+    now: Time,
+    from: &Caller,
+    request: AlterPartitionReassignmentsRequest,
+) -> Answer {
+    let may_change_count = request.allow_replication_factor_change;
+    // The controller is not even asked about nothing.
+    let error_message = request.topics.is_empty().then(Str::default);
+    let topics = request.topics.into_iter().map(|topic| {
+        let rows = topic.partitions.into_iter().map(|asked| {
+            let index = asked.partition_index;
+            row(index, alter(state, now, from, &topic.name, asked, may_change_count))
+        });
+        let partitions = rows.collect();
+        ReassignableTopicResponse { name: topic.name, partitions }
+    });
+    let responses = topics.collect();
+    Answer::now(AlterPartitionReassignmentsResponse {
+        allow_replication_factor_change: may_change_count,
+        error_message,
+        responses,
+        ..Default::default()
+    })
+}
+
+fn alter(
+    state: &mut State,
+    now: Time,
+    from: &Caller,
+    topic: &str,
+    asked: ReassignablePartition,
+    may_change_count: bool,
+) -> Result<(), Reject> {
+    let index = asked.partition_index;
+    from.check_fault(Part::Partition(topic, index))?;
+    match asked.replicas {
+        Some(replicas) => {
+            let target: Vec<_> = replicas.into_iter().map(NodeId).collect();
+            state.reassign(now, topic, index, &target, may_change_count)
+        }
+        None => state.cancel_reassignment(now, topic, index),
+    }
+}
+
+fn row(partition_index: i32, altered: Result<(), Reject>) -> ReassignablePartitionResponse {
+    match altered {
+        Ok(()) => ReassignablePartitionResponse { partition_index, error_code: 0, error_message: None },
+        Err(reject) => ReassignablePartitionResponse {
+            partition_index,
+            error_code: reject.code.code(),
+            // What needs no explanation gets none.
+            error_message: reject.message.as_ref().and_then(|_| message(&reject)),
+        },
+    }
+}
