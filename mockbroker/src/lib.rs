@@ -21,6 +21,7 @@
 //! - [`cluster`], [`control`], [`view`], [`output`]: the whole core API; [`session`] turns bytes into requests and back
 //! - `handlers`: verbs, one file an API; [`state`]: nouns, which know no message
 //! - [`wire`]: the codec, generated from Kafka's schemas; record batches; compression
+//! - `sasl`: the door of listeners that ask who one is
 //! - `parked`: requests that wait; `invariants`: what must hold after every step
 //! - [`config`], [`error`], [`time`]: plain values
 //! - [`server`], [`testing`]: the driver, and what a test holds
@@ -37,6 +38,7 @@ mod invariants;
 pub mod journal;
 pub mod output;
 mod parked;
+mod sasl;
 pub mod session;
 pub mod state;
 pub mod stored;

@@ -1,7 +1,7 @@
 //! The cluster behind its lock, with what a driver adds: a clock, a mailbox for every connection, and whoever waits for
 //! something to become true.
 
-use crate::cluster::{Cluster, Refused};
+use crate::cluster::{Cluster, Peer, Refused};
 use crate::config::{ClusterConfig, ConfigError};
 use crate::control::{Command, CommandError};
 use crate::output::{ConnId, Frame, Output};
@@ -69,13 +69,13 @@ impl Shared {
     pub(crate) fn connect(
         &self,
         node: NodeId,
-        client_host: String,
+        peer: Peer,
     ) -> Result<(ConnId, UnboundedReceiver<Delivery>, usize), Refused> {
         let mut core = self.lock();
         if core.stopped {
             return Err(Refused(node));
         }
-        let conn = core.cluster.connect(node, client_host)?;
+        let conn = core.cluster.connect_peer(node, peer)?;
         let (sender, mailbox) = unbounded_channel();
         core.mailboxes.insert(conn, sender);
         Ok((conn, mailbox, core.cluster.frame_bytes_max()))

@@ -9,6 +9,7 @@ pub mod log;
 pub mod nodes;
 pub mod producers;
 pub mod replication;
+pub mod security;
 pub mod topics;
 pub mod transaction_index;
 pub mod transactions;
@@ -22,9 +23,10 @@ use configs::{BrokerSettings, Configs};
 use failover::Replication;
 use fetch_sessions::FetchSessions;
 use groups::Groups;
-use nodes::{Node, NodeId, Nodes};
+use nodes::{ListenerId, Node, NodeId, Nodes};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use security::Security;
 use std::collections::{BTreeMap, BTreeSet};
 use topics::{OFFSETS_TOPIC, Partition, Topics};
 use transactions::{ProducerIds, Transactions};
@@ -44,6 +46,8 @@ pub struct State {
     pub groups: Groups,
     /// Transactional ids and their transactions.
     pub transactions: Transactions,
+    /// Who may come in and what they may do.
+    pub security: Security,
     /// Incremental fetch sessions.
     pub fetch_sessions: FetchSessions,
     /// The cluster's only source of chance.
@@ -89,7 +93,9 @@ impl State {
     pub fn new(config: &ClusterConfig) -> Result<Self, ConfigError> {
         config.check()?;
         let mut rng = SmallRng::seed_from_u64(config.seed);
-        let mut configs = Configs::new(config.configs.clone())?;
+        let mut given = config.configs.clone();
+        given.retain(|name, _| !security::acls::OWN_CONFIGS.contains(&name.as_str()));
+        let mut configs = Configs::new(given)?;
         for node in &config.nodes {
             let rack = node.rack.iter().map(|rack| ("broker.rack".to_owned(), rack.clone()));
             configs.introduce(node.id.0, rack.collect())?;
@@ -99,15 +105,18 @@ impl State {
             Transactions::new(transaction_settings(configs.broker_settings(), config.transaction_version));
         let nodes = config.nodes.iter().map(|node| Node {
             id: node.id,
-            host: node.host.clone(),
-            port: node.port,
+            host: config.address(node, ListenerId::default()).host,
+            port: config.address(node, ListenerId::default()).port,
+            other_endpoints: (1..config.listeners.len()).map(|at| config.address(node, ListenerId(at))).collect(),
             rack: node.rack.clone(),
             running: true,
             fenced: false,
             follower_delay: config.follower_delay,
         });
+        let cluster_id = random_uuid(&mut rng).to_string();
         let mut state = Self {
-            cluster_id: random_uuid(&mut rng).to_string(),
+            cluster_id,
+            security: Security::new(config, &mut rng)?,
             nodes: Nodes::new(nodes),
             topics: Topics::default(),
             configs,
