@@ -106,7 +106,8 @@ fn one(
     let may_create = may_create && from.is_spared(Part::Topic(&name));
     let reject = if may_create { create(state, &name) } else { topics::check_name(&name) };
     let code = reject.map_or_else(|reject| reject.code, |()| ErrorCode::UnknownTopicOrPartition);
-    missing(Some(name), Uuid::ZERO, code)
+    let topic_authorized_operations = told_operations(state, from, &name, operations);
+    MetadataResponseTopic { topic_authorized_operations, ..missing(Some(name), Uuid::ZERO, code) }
 }
 
 fn may_create_topic(state: &State, from: &Caller, name: &str) -> bool {
@@ -133,13 +134,14 @@ fn found(state: &State, from: &Caller, topic: &Topic, operations: bool) -> Metad
         topic_id: topic.id,
         is_internal: topic.is_internal(),
         partitions: partitions.map(|(index, partition)| row(state, index as i32, partition)).collect(),
-        topic_authorized_operations: if operations {
-            from.operations_on(state, To::Topic(&topic.name))
-        } else {
-            NO_OPERATIONS
-        },
+        topic_authorized_operations: told_operations(state, from, &topic.name, operations),
         ..Default::default()
     }
+}
+
+/// What the caller may do to a topic, there or not, if that was asked.
+fn told_operations(state: &State, from: &Caller, topic: &str, asked: bool) -> i32 {
+    if asked { from.operations_on(state, To::Topic(topic)) } else { NO_OPERATIONS }
 }
 
 /// The brokers that run, as clients reach them that came by this listener.
