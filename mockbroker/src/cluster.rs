@@ -17,10 +17,12 @@ use crate::held::{Held, KeptBack, Until};
 use crate::journal::{Journal, ReceivedRequest};
 use crate::output::{ConnId, Frame, Output};
 use crate::parked::{Parked, ParkedRequest, Ticket};
+use crate::sasl::Door;
 use crate::session::{Incoming, Session};
 use crate::state::State;
 use crate::state::groups::{CommittedOffset, ConsumerGroupView, GroupAnswer, GroupView};
-use crate::state::nodes::NodeId;
+use crate::state::nodes::{ListenerId, NodeId};
+use crate::state::security::Principal;
 use crate::state::topics::Partition;
 use crate::stored::{self, StoredRecord};
 use crate::time::Time;
@@ -56,9 +58,11 @@ pub struct Cluster {
 }
 
 /// Who is connected to which broker.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Connection {
     node: NodeId,
+    listener: ListenerId,
+    door: Door,
     client_host: String,
     client_id: Str,
     in_hand: Option<InHand>,
@@ -66,6 +70,20 @@ struct Connection {
     active_at: Option<Time>,
     /// The next request is not looked at before (KIP-219).
     muted_until: Option<Time>,
+    /// It closes, for this reason, when the answer to the request in hand is sent.
+    closes_after: Option<String>,
+}
+
+/// Who connects, as a driver sees it.
+#[derive(Debug, Clone, Default)]
+pub struct Peer {
+    /// The address as `DescribeGroups` shows it, e.g. `/127.0.0.1`.
+    pub host: String,
+    /// The listener it came by.
+    pub listener: ListenerId,
+    /// The distinguished name in the certificate it showed, as Java's `X500Principal.getName` writes it, e.g.
+    /// `CN=alice,O=Example`. The driver has checked the certificate.
+    pub certificate: Option<String>,
 }
 
 /// The request that is to be answered next.
@@ -87,12 +105,14 @@ pub(crate) struct Caller {
     pub(crate) node: NodeId,
     /// The connection it was asked over.
     pub(crate) conn: ConnId,
-    /// Who the client is, as its quotas see it.
-    pub(crate) user: String,
     /// The client's id, as it says.
     pub(crate) client_id: Str,
     /// The client's address in Kafka's form, e.g. `/127.0.0.1`.
     pub(crate) client_host: String,
+    /// The listener the client came by.
+    pub(crate) listener: ListenerId,
+    /// Who asks.
+    pub(crate) principal: Principal,
     /// The version of the request.
     pub(crate) version: i16,
     /// Names this request, should it wait.
@@ -144,21 +164,28 @@ impl Cluster {
         })
     }
 
-    /// Somebody connected to a broker. `client_host` is the address as `DescribeGroups` shows it, e.g. `/127.0.0.1`.
+    /// Somebody connected to a broker by its first listener. `client_host` is the address as `DescribeGroups` shows it,
+    /// e.g. `/127.0.0.1`.
     pub fn connect(&mut self, node: NodeId, client_host: impl Into<String>) -> Result<ConnId, Refused> {
-        if !self.state.nodes.is_running(node) {
-            return Err(Refused(node));
-        }
+        self.connect_peer(node, Peer { host: client_host.into(), ..Peer::default() })
+    }
+
+    /// Somebody connected to a broker. Refused when it does not run or has no such listener.
+    pub fn connect_peer(&mut self, node: NodeId, peer: Peer) -> Result<ConnId, Refused> {
+        let listener = self.config.listeners.get(peer.listener.0).filter(|_| self.state.nodes.is_running(node));
+        let protocol = listener.ok_or(Refused(node))?.protocol;
         self.last_connection += 1;
         let conn = ConnId(self.last_connection);
-        let client_host = client_host.into();
         let connection = Connection {
             node,
-            client_host,
+            listener: peer.listener,
+            door: Door::of(protocol, peer.certificate),
+            client_host: peer.host,
             client_id: Str::default(),
             in_hand: None,
             active_at: None,
             muted_until: None,
+            closes_after: None,
         };
         self.connections.insert(conn, connection);
         Ok(conn)
@@ -180,11 +207,13 @@ impl Cluster {
             conn,
             client_id: request.client_id,
             client_host: connection.client_host.clone(),
+            listener: connection.listener,
+            principal: connection.door.principal().cloned(),
             version: request.version,
             body: request.body,
         });
         if self.journal.is_on() {
-            self.journal.note(Arc::clone(&request), frame_bytes);
+            self.journal.note(request.without_secrets(), frame_bytes);
         }
         let mut outputs = std::mem::take(&mut self.undelivered);
         self.replicate(now, &mut outputs);
@@ -395,15 +424,25 @@ impl Cluster {
         let caller = Caller {
             node: request.node,
             conn,
-            user: self.connections.get(&conn).map_or_else(String::new, |connection| connection.user().to_owned()),
             client_id: request.client_id.clone(),
             client_host: request.client_host.clone(),
+            listener: request.listener,
+            principal: request.principal.clone().unwrap_or_else(Principal::anonymous),
             version: request.version,
             ticket,
             refusals,
         };
-        let body = Arc::try_unwrap(request).map_or_else(|shared| shared.body.clone(), |request| request.body);
-        match handlers::answer(&mut self.state, now, &caller, body) {
+        let at_the_door = match self.connections.get_mut(&conn) {
+            Some(connection) => connection.door.pass(now, &mut self.state, &caller, &request.body),
+            // A broker finishes what it has received, but not for somebody who has not said who they are.
+            None if request.principal.is_none() => return,
+            None => None,
+        };
+        let answer = at_the_door.unwrap_or_else(|| {
+            let body = Arc::try_unwrap(request).map_or_else(|shared| shared.body.clone(), |request| request.body);
+            handlers::answer(&mut self.state, now, &caller, body)
+        });
+        match answer {
             Answer::Now(mut response) => {
                 for refusal in caller.refusals.left_to_do() {
                     let (topic, partition) = (refusal.topic.as_deref(), refusal.partition);
@@ -413,9 +452,18 @@ impl Cluster {
                         self.faults.take_back(refusal.fault);
                     }
                 }
-                self.reply(now, conn, ticket, Some(response), outputs);
+                self.reply(now, conn, ticket, Some(response), Frame::Whole, outputs);
             }
-            Answer::Nothing => self.reply(now, conn, ticket, None, outputs),
+            Answer::Last(response, reason) => {
+                if let Some(connection) = self.connections.get_mut(&conn) {
+                    connection.closes_after = Some(reason);
+                }
+                self.reply(now, conn, ticket, Some(response), Frame::Whole, outputs);
+            }
+            Answer::Token { response, last } => {
+                self.reply(now, conn, ticket, Some(response), Frame::Token { last }, outputs);
+            }
+            Answer::Nothing => self.reply(now, conn, ticket, None, Frame::Whole, outputs),
             Answer::Close(reason) => self.close(conn, reason, outputs),
             Answer::Park { deadline, partitions, waiting } => {
                 self.parked.park(ticket, ParkedRequest { conn, deadline, partitions, waiting });
@@ -430,6 +478,7 @@ impl Cluster {
         conn: ConnId,
         ticket: Ticket,
         mut response: Option<Box<Response>>,
+        mut frame: Frame,
         outputs: &mut Vec<Output>,
     ) {
         let Some(connection) = self.connections.get_mut(&conn) else { return };
@@ -440,11 +489,12 @@ impl Cluster {
             connection.mute(now, throttle);
         }
         connection.active_at = connection.active_at.map(|_| now - self.ahead);
-        let mut frame = Frame::Whole;
         let mut until = self.paused.contains(&node).then_some(Until::Resumed(node));
         if !in_hand.later.is_empty() {
             let leaving = self.faults.see_off(&in_hand.later, in_hand.version, &mut response, &self.state);
-            frame = leaving.frame;
+            if leaving.frame != Frame::Whole {
+                frame = leaving.frame;
+            }
             connection.mute(now, leaving.mute);
             match leaving.departure {
                 Departure::Proceeds => {}
@@ -464,8 +514,11 @@ impl Cluster {
 
     fn send(&mut self, conn: ConnId, response: Option<Box<Response>>, frame: Frame, outputs: &mut Vec<Output>) {
         outputs.push(Output::Reply { conn, response, frame });
+        let closes_after = self.connections.get_mut(&conn).and_then(|connection| connection.closes_after.take());
         if frame == Frame::CutShort {
             self.close(conn, "a planned fault cut an answer short".into(), outputs);
+        } else if let Some(reason) = closes_after {
+            self.close(conn, reason, outputs);
         }
     }
 
@@ -544,12 +597,8 @@ impl Cluster {
         fresh.last_ticket = self.last_ticket;
         fresh.faults.begin_after(&self.faults);
         let mut outputs = std::mem::take(&mut self.undelivered);
-        for node in self.state.nodes.iter() {
-            fresh.state.nodes.advertise(node.id, node.host.clone(), node.port);
-            if !node.running {
-                outputs.push(Output::Listen(node.id));
-            }
-        }
+        fresh.state.nodes.advertise_as(&self.state.nodes);
+        outputs.extend(self.state.nodes.iter().filter(|node| !node.running).map(|node| Output::Listen(node.id)));
         for conn in self.connections.keys() {
             outputs.push(Output::Close { conn: *conn, reason: "the cluster was reset".into() });
         }
@@ -650,7 +699,7 @@ impl Cluster {
         if let Some(response) = response {
             let conn = parked.conn;
             self.parked.remove(ticket);
-            self.reply(now, conn, ticket, Some(Box::new(response)), outputs);
+            self.reply(now, conn, ticket, Some(Box::new(response)), Frame::Whole, outputs);
         }
     }
 
@@ -665,6 +714,6 @@ impl Cluster {
                 unreachable!("groups never hear of records")
             }
         };
-        self.reply(now, parked.conn, ticket, Some(Box::new(response)), outputs);
+        self.reply(now, parked.conn, ticket, Some(Box::new(response)), Frame::Whole, outputs);
     }
 }

@@ -1,8 +1,12 @@
 //! What a cluster is made of before its first request: brokers, topics, configs, limits, the seed.
 
+mod security;
+
+pub use security::{ListenerConfig, SaslMechanism, SecurityProtocol, UserConfig};
+
 use crate::release::Release;
 use crate::state::configs::InvalidConfig;
-use crate::state::nodes::NodeId;
+use crate::state::nodes::{Endpoint, ListenerId, NodeId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -11,6 +15,10 @@ use std::time::Duration;
 pub struct ClusterConfig {
     /// Its brokers; at least one.
     pub nodes: Vec<NodeConfig>,
+    /// Where clients may connect, the same on every broker; at least one. Default one, `PLAINTEXT`, which asks nothing.
+    pub listeners: Vec<ListenerConfig>,
+    /// Who can log in by SASL from the start.
+    pub users: Vec<UserConfig>,
     /// Topics that exist from the start.
     pub topics: Vec<TopicConfig>,
     /// Broker configs by Kafka's names, e.g. `num.partitions`; the same on every broker.
@@ -55,9 +63,9 @@ pub(crate) const TRANSACTION_VERSION: i16 = 2;
 pub struct NodeConfig {
     /// Its id, unique and not negative.
     pub id: NodeId,
-    /// The host clients are told.
+    /// The host clients of the first listener are told.
     pub host: String,
-    /// The port clients are told; a driver that picks a free one sets it later.
+    /// The port clients of the first listener are told; a driver that picks a free one sets it later.
     pub port: u16,
     /// Its rack.
     pub rack: Option<String>,
@@ -101,6 +109,8 @@ impl ClusterConfig {
         });
         Self {
             nodes: nodes.collect(),
+            listeners: vec![ListenerConfig::new(SecurityProtocol::Plaintext)],
+            users: Vec::new(),
             topics: Vec::new(),
             configs: BTreeMap::new(),
             seed: 0,
@@ -114,6 +124,12 @@ impl ClusterConfig {
         }
     }
 
+    /// The host and port clients of a listener are told of a broker.
+    pub fn address(&self, node: &NodeConfig, listener: ListenerId) -> Endpoint {
+        let own = self.listeners.get(listener.0).and_then(|listener| listener.endpoints.get(&node.id));
+        own.cloned().unwrap_or_else(|| Endpoint { host: node.host.clone(), port: node.port })
+    }
+
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         if self.nodes.is_empty() {
             return Err(ConfigError::NoBrokers);
@@ -124,6 +140,7 @@ impl ClusterConfig {
                 return Err(ConfigError::BrokerId(node.id.0));
             }
         }
+        security::check(&self.listeners, &self.users)?;
         if !(0..=TRANSACTION_VERSION).contains(&self.transaction_version) {
             return Err(ConfigError::TransactionVersion(self.transaction_version));
         }
@@ -140,6 +157,21 @@ pub enum ConfigError {
     /// Ids are unique and not negative.
     #[error("broker id {0} is negative or used twice; give every broker its own id from 0 up")]
     BrokerId(i32),
+    /// Clients must be able to connect.
+    #[error("a cluster needs at least one listener")]
+    NoListeners,
+    /// Listeners are told apart by their names.
+    #[error("two listeners are named '{0}'; give each a name of its own")]
+    ListenerTwice(String),
+    /// A user needs a name, and a password unless tokens speak for it.
+    #[error("a user needs a name and a password")]
+    User,
+    /// A mechanism of SASL that is not there.
+    #[error("'{0}' is no SASL mechanism we know; there are PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 and OAUTHBEARER")]
+    Mechanism(String),
+    /// An authoriser that is not there.
+    #[error("'{0}' is no authoriser we know; there is org.apache.kafka.metadata.authorizer.StandardAuthorizer")]
+    Authorizer(String),
     /// There are three levels.
     #[error("transaction.version is 0, 1 or 2, not {0}")]
     TransactionVersion(i16),

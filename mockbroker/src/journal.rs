@@ -2,10 +2,12 @@
 
 use crate::output::ConnId;
 use crate::parked::Ticket;
-use crate::state::nodes::NodeId;
+use crate::state::nodes::{ListenerId, NodeId};
+use crate::state::security::Principal;
 use crate::time::Time;
 use crate::wire::json::to_json;
 use crate::wire::{ApiKey, Request, Str};
+use bytes::Bytes;
 use serde::ser::SerializeStruct;
 use std::collections::VecDeque;
 use std::fmt;
@@ -30,7 +32,11 @@ pub struct ReceivedRequest {
     pub client_id: Str,
     /// The client's address in Kafka's form, e.g. `/127.0.0.1`.
     pub client_host: String,
-    /// The version of the API; −1 for an ApiVersions request from a client newer than we are (KIP-511).
+    /// The listener it came by.
+    pub listener: ListenerId,
+    /// Who asked; `None` before they have proved who they are.
+    pub principal: Option<Principal>,
+    /// The version of the API; −2 for a bare token, from a client older than KIP-152; −1 for an ApiVersions request from a client newer than we are (KIP-511).
     pub version: i16,
     /// What it asks.
     pub body: Request,
@@ -47,6 +53,22 @@ impl ReceivedRequest {
         to_json(&self.body, self.version.max(0))
     }
 
+    /// The request as it is kept: without what proves who somebody is.
+    pub(crate) fn without_secrets(self: &Arc<Self>) -> Arc<Self> {
+        let mut kept = match &self.body {
+            Request::SaslAuthenticate(_) | Request::AlterUserScramCredentials(_) => Self::clone(self),
+            _ => return Arc::clone(self),
+        };
+        match &mut kept.body {
+            Request::SaslAuthenticate(said) => said.auth_bytes = Bytes::new(),
+            Request::AlterUserScramCredentials(asked) => {
+                asked.upsertions.iter_mut().for_each(|one| one.salted_password = Bytes::new());
+            }
+            _ => {}
+        }
+        Arc::new(kept)
+    }
+
     pub(crate) fn ticket(&self) -> Ticket {
         Ticket(self.number)
     }
@@ -54,12 +76,13 @@ impl ReceivedRequest {
 
 impl serde::Serialize for ReceivedRequest {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut out = serializer.serialize_struct("ReceivedRequest", 8)?;
+        let mut out = serializer.serialize_struct("ReceivedRequest", 9)?;
         out.serialize_field("number", &self.number)?;
         out.serialize_field("at", &self.at)?;
         out.serialize_field("node", &self.node)?;
         out.serialize_field("client_id", &self.client_id.as_str())?;
         out.serialize_field("client_host", &self.client_host)?;
+        out.serialize_field("principal", &self.principal.as_ref().map(Principal::to_string))?;
         out.serialize_field("api", self.api().name())?;
         out.serialize_field("version", &self.version)?;
         out.serialize_field("body", &self.body_json())?;

@@ -21,6 +21,7 @@
 //! - [`cluster`], [`control`], [`view`], [`output`]: the whole core API; [`session`] turns bytes into requests and back
 //! - `handlers`: verbs, one file an API; [`state`]: nouns, which know no message
 //! - [`wire`]: the codec, generated from Kafka's schemas; record batches; compression
+//! - `sasl`: the door of listeners that ask who one is
 //! - `parked`: requests that wait; `invariants`: what must hold after every step
 //! - [`config`], [`error`], [`release`], [`time`]: plain values
 //! - [`server`], [`testing`]: the driver, and what a test holds
@@ -38,6 +39,7 @@ pub mod journal;
 pub mod output;
 mod parked;
 pub mod release;
+mod sasl;
 pub mod session;
 pub mod state;
 pub mod stored;

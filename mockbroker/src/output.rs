@@ -22,6 +22,11 @@ pub enum Frame {
     CutShort,
     /// Two times.
     Twice,
+    /// Only the token of an answer to SaslAuthenticate, for clients from before KIP-152.
+    Token {
+        /// Whether requests follow instead of more tokens.
+        last: bool,
+    },
 }
 
 /// One thing to do.

@@ -7,7 +7,9 @@ use crate::error::Violation;
 use crate::handlers;
 use crate::output::Frame;
 use crate::release::Release;
-use crate::wire::{ApiKey, Reader, Request, Response, Str, generated::api_versions_request::ApiVersionsRequest};
+use crate::wire::generated::api_versions_request::ApiVersionsRequest;
+use crate::wire::generated::sasl_authenticate_request::SaslAuthenticateRequest;
+use crate::wire::{ApiKey, Reader, Request, Response, Str};
 use crate::wire::{read_request_header, response_frame};
 use bytes::buf::Limit;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -34,6 +36,8 @@ pub struct Session {
     /// `received` holds one long frame, or its beginning, and has no room for more than that.
     holds_long_frame: bool,
     in_hand: Option<InHand>,
+    /// After a SaslHandshake of version 0 frames hold bare tokens until the client is inside; this is who sends them.
+    tokens_from: Option<Str>,
     frame_bytes_max: usize,
     release: Release,
 }
@@ -51,17 +55,24 @@ pub struct Incoming {
     pub frame_bytes: usize,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct InHand {
     correlation_id: i32,
     version: i16,
+    client_id: Str,
 }
 
 impl Session {
     /// A fresh connection that accepts frames up to `frame_bytes_max` (`socket.request.max.bytes`).
     pub fn new(frame_bytes_max: usize) -> Self {
-        let release = Release::default();
-        Self { received: BytesMut::new(), holds_long_frame: false, in_hand: None, frame_bytes_max, release }
+        Self {
+            received: BytesMut::new(),
+            holds_long_frame: false,
+            in_hand: None,
+            tokens_from: None,
+            frame_bytes_max,
+            release: Release::default(),
+        }
     }
 
     /// Understands only the versions that brokers of this release do; those of 4.3 unless told.
@@ -113,7 +124,10 @@ impl Session {
         }
         let mut frame = self.take(LENGTH_LEN + length);
         frame.advance(LENGTH_LEN);
-        let (in_hand, incoming) = decode(frame, self.release)?;
+        let (in_hand, incoming) = match &self.tokens_from {
+            Some(client_id) => token(frame, client_id.clone()),
+            None => decode(frame, self.release)?,
+        };
         self.in_hand = Some(in_hand);
         Ok(Some(incoming))
     }
@@ -129,8 +143,23 @@ impl Session {
         };
         match response {
             None => Ok(Vec::new()),
+            Some(Response::SaslAuthenticate(answer)) if in_hand.version == RAW_TOKEN => {
+                if frame == (Frame::Token { last: true }) {
+                    self.tokens_from = None;
+                }
+                let length = u32::try_from(answer.auth_bytes.len()).unwrap_or(u32::MAX);
+                let chunks = vec![Bytes::copy_from_slice(&length.to_be_bytes()), answer.auth_bytes.clone()];
+                Ok(framed(chunks, frame))
+            }
             Some(response) => response_frame(in_hand.correlation_id, response, in_hand.version)
-                .map(|chunks| framed(chunks, frame))
+                .map(|chunks| {
+                    if in_hand.version == 0
+                        && matches!(response, Response::SaslHandshake(answer) if answer.error_code == 0)
+                    {
+                        self.tokens_from = Some(in_hand.client_id);
+                    }
+                    framed(chunks, frame)
+                })
                 .map_err(|error| Violation::new(format!("cannot write the answer: {error}"))),
         }
     }
@@ -173,7 +202,7 @@ impl Session {
 /// The bytes as a fault wants them.
 fn framed(chunks: Vec<Bytes>, frame: Frame) -> Vec<Bytes> {
     match frame {
-        Frame::Whole => chunks,
+        Frame::Whole | Frame::Token { .. } => chunks,
         Frame::Twice => [chunks.clone(), chunks].concat(),
         Frame::CutShort => {
             let mut whole = joined(&chunks);
@@ -202,6 +231,14 @@ fn joined(chunks: &[Bytes]) -> BytesMut {
     })
 }
 
+/// A frame that is nothing but a token.
+fn token(frame: Bytes, client_id: Str) -> (InHand, Incoming) {
+    let frame_bytes = LENGTH_LEN + frame.len();
+    let body = Request::SaslAuthenticate(SaslAuthenticateRequest { auth_bytes: frame });
+    let in_hand = InHand { correlation_id: 0, version: RAW_TOKEN, client_id: client_id.clone() };
+    (in_hand, Incoming { version: RAW_TOKEN, client_id, body, frame_bytes })
+}
+
 fn decode(frame: Bytes, release: Release) -> Result<(InHand, Incoming), Violation> {
     let frame_bytes = LENGTH_LEN + frame.len();
     let mut reader = Reader::new(frame);
@@ -216,13 +253,14 @@ fn decode(frame: Bytes, release: Release) -> Result<(InHand, Incoming), Violatio
     if handlers::serves(release, api, version) {
         let body = Request::decode(api, version, &mut reader)
             .map_err(|error| Violation::new(format!("client '{client_id}' sent a request we cannot read: {error}")))?;
-        return Ok((InHand { correlation_id, version }, Incoming { version, client_id, body, frame_bytes }));
+        let in_hand = InHand { correlation_id, version, client_id: client_id.clone() };
+        return Ok((in_hand, Incoming { version, client_id, body, frame_bytes }));
     }
     if api == ApiKey::ApiVersions {
         // KIP-511: a client from the future learns in version 0 which versions there are.
         let body = Request::ApiVersions(ApiVersionsRequest::default());
         return Ok((
-            InHand { correlation_id, version: 0 },
+            InHand { correlation_id, version: 0, client_id: client_id.clone() },
             Incoming { version: UNSUPPORTED, client_id, body, frame_bytes },
         ));
     }
@@ -231,6 +269,9 @@ fn decode(frame: Bytes, release: Release) -> Result<(InHand, Incoming), Violatio
 
 /// The version an ApiVersions request is handed on with when its own is not one we know.
 pub(crate) const UNSUPPORTED: i16 = -1;
+
+/// The version of a SaslAuthenticate that came as a bare token.
+pub(crate) const RAW_TOKEN: i16 = -2;
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,6 @@
 //! Who may connect, and how long a connection may be silent (`ConnectionQuotas`, `Selector.IdleExpiryManager`).
 
-use super::{Cluster, Refused};
+use super::{Cluster, Peer, Refused};
 use crate::output::{ConnId, Output};
 use crate::state::nodes::NodeId;
 use crate::time::{Time, millis};
@@ -33,14 +33,14 @@ impl Cluster {
         }
     }
 
-    /// As [`Cluster::connect`], for drivers that want `connections.max.idle.ms` to hold: a connection on which nothing is
+    /// As [`Cluster::connect_peer`], for drivers that want `connections.max.idle.ms` to hold: a connection on which nothing is
     /// sent or received for so long is closed. Time that [`Command::Advance`](crate::control::Command::Advance) skips does
     /// not count, since nobody could have used it.
     ///
     /// # Errors
-    /// The broker does not run.
-    pub fn connect_at(&mut self, now: Time, node: NodeId, client_host: impl Into<String>) -> Result<ConnId, Refused> {
-        let conn = self.connect(node, client_host)?;
+    /// The broker does not run, or has no such listener.
+    pub fn connect_at(&mut self, now: Time, node: NodeId, peer: Peer) -> Result<ConnId, Refused> {
+        let conn = self.connect_peer(node, peer)?;
         if let Some(connection) = self.connections.get_mut(&conn) {
             connection.active_at = Some(now);
         }

@@ -18,7 +18,7 @@ const HEADER_BYTES: usize = 4;
 impl Connection {
     /// Who the client is: whom quotas of users hold for.
     pub(super) fn user(&self) -> &str {
-        "ANONYMOUS"
+        self.door.principal().map_or("ANONYMOUS", |principal| &principal.name)
     }
 
     /// Lets the next request wait.

@@ -3,7 +3,7 @@
 use super::Requests;
 use crate::error::ErrorCode;
 use crate::state::State;
-use crate::state::nodes::NodeId;
+use crate::state::nodes::{ListenerId, NodeId};
 use crate::wire::error_fields::{Target, Topic, set_error_code};
 use crate::wire::generated::metadata_response::{
     MetadataResponse, MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
@@ -100,7 +100,7 @@ impl Snapshot {
             (topic.name.clone(), (topic.id, rows.collect()))
         });
         Self {
-            brokers: crate::handlers::metadata_brokers(state),
+            brokers: crate::handlers::metadata_brokers(state, ListenerId::default()),
             controller_id: state.nodes.controller().map_or(-1, |node| node.0),
             topics: topics.collect(),
         }

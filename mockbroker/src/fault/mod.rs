@@ -162,7 +162,7 @@ impl fmt::Display for Effect {
             Self::Frame(Frame::Garbled { .. }) => f.write_str("answer garbled"),
             Self::Frame(Frame::CutShort) => f.write_str("answer cut short, then the connection closed"),
             Self::Frame(Frame::Twice) => f.write_str("answer sent twice"),
-            Self::Frame(Frame::Whole) => f.write_str("answer sent"),
+            Self::Frame(Frame::Whole | Frame::Token { .. }) => f.write_str("answer sent"),
             Self::CorruptBatch => f.write_str("a fetched batch fails its checksum"),
             Self::Lie(lie) => write!(f, "{lie}"),
             Self::Rewrite(_) => f.write_str("answer rewritten"),

@@ -5,11 +5,13 @@
 //! Differs from Apache Kafka: none known.
 
 use super::Answer;
+use super::access::To;
 use super::transactions::{check_id, fenced};
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
 use crate::fault::Part;
 use crate::state::State;
+use crate::state::security::acls::Operation;
 use crate::state::topics::OFFSETS_TOPIC;
 use crate::state::transactions::Identity;
 use crate::time::Time;
@@ -36,6 +38,8 @@ fn add(state: &mut State, now: Time, from: &Caller, request: &AddOffsetsToTxnReq
     let id = &request.transactional_id;
     from.check_fault(Part::Named(id))?;
     from.check_fault(Part::Named(&request.group_id))?;
+    from.check_access(state, Operation::Write, To::TransactionalId(id))?;
+    from.check_access(state, Operation::Read, To::Group(&request.group_id))?;
     check_id(id)?;
     let who = Identity { id: request.producer_id, epoch: request.producer_epoch };
     let partition = (OFFSETS_TOPIC.to_owned(), state.coordinator_partition(&request.group_id));

@@ -6,12 +6,14 @@
 //! Differs from Apache Kafka: a request of version 4 or later without any transaction is answered; Kafka never does.
 
 use super::Answer;
+use super::access::To;
 use super::transactions::{check_id, fenced};
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
 use crate::fault::Part;
 use crate::parked::PartitionName;
 use crate::state::State;
+use crate::state::security::acls::Operation;
 use crate::state::transactions::{EPOCH_BUMP_FROM, Identity};
 use crate::time::Time;
 use crate::wire::generated::add_partitions_to_txn_request::{AddPartitionsToTxnRequest, AddPartitionsToTxnTransaction};
@@ -32,6 +34,11 @@ pub(super) fn add_partitions_to_txn(
     request: AddPartitionsToTxnRequest,
 ) -> Answer {
     if from.version >= SEVERAL_FROM {
+        // Only brokers ask so.
+        if let Err(reject) = from.check_access(state, Operation::ClusterAction, To::Cluster) {
+            let error_code = reject.code.code();
+            return Answer::now(AddPartitionsToTxnResponse { error_code, ..Default::default() });
+        }
         let results = request.transactions.into_iter().map(|transaction| AddPartitionsToTxnResult {
             topic_results: one_transaction(state, now, from, &transaction),
             transactional_id: transaction.transactional_id,
@@ -88,6 +95,9 @@ fn add(
 ) -> Result<Vec<ErrorCode>, Reject> {
     let id = &transaction.transactional_id;
     from.check_fault(Part::Named(id))?;
+    if from.version < SEVERAL_FROM {
+        from.check_access(state, Operation::Write, To::TransactionalId(id))?;
+    }
     let checked: Vec<ErrorCode> = partitions.iter().map(|partition| check(state, from, partition)).collect();
     if checked.iter().any(|code| *code != ErrorCode::None) {
         let spared = |code| if code == ErrorCode::None { ErrorCode::OperationNotAttempted } else { code };
@@ -108,6 +118,10 @@ fn add(
 
 fn check(state: &State, from: &Caller, (topic, index): &PartitionName) -> ErrorCode {
     let fault = from.check_fault(Part::Partition(topic, *index));
-    let known = fault.and_then(|()| state.topics.partition(topic, *index).map(|_| ()));
+    let permitted = fault.and_then(|()| match from.version {
+        ..SEVERAL_FROM => from.check_access(state, Operation::Write, To::Topic(topic)),
+        _ => Ok(()),
+    });
+    let known = permitted.and_then(|()| state.topics.partition(topic, *index).map(|_| ()));
     known.map_or_else(|reject| reject.code, |()| ErrorCode::None)
 }

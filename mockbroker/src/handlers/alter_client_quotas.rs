@@ -7,12 +7,14 @@
 //! Differs from Apache Kafka: a request counts as a tenth of a millisecond of a thread's time; any name of an address is
 //! taken, resolvable or not.
 
+use super::access::To;
 use super::{Answer, message};
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
 use crate::fault::Part;
 use crate::state::State;
 use crate::state::quotas::{Entity, EntityType, Op};
+use crate::state::security::acls::Operation;
 use crate::time::Time;
 use crate::wire::Str;
 use crate::wire::generated::alter_client_quotas_request as asked;
@@ -33,6 +35,7 @@ pub(super) fn alter_client_quotas(
 }
 
 fn alter(state: &mut State, from: &Caller, entry: &asked::EntryData, validate_only: bool) -> Result<(), Reject> {
+    from.check_access(state, Operation::AlterConfigs, To::Cluster)?;
     from.check_fault(Part::Whole)?;
     let mut entity = Entity::new();
     for part in &entry.entity {

@@ -5,12 +5,14 @@
 //! Leaves out: `timeout_ms` (nothing to wait for).
 //! Differs from Apache Kafka: none known.
 
+use super::access::To;
 use super::{Answer, message};
 use crate::cluster::Caller;
-use crate::error::Reject;
+use crate::error::{ErrorCode, Reject};
 use crate::fault::Part;
 use crate::state::State;
 use crate::state::nodes::NodeId;
+use crate::state::security::acls::Operation;
 use crate::time::Time;
 use crate::wire::Str;
 use crate::wire::generated::alter_partition_reassignments_request::{
@@ -27,12 +29,14 @@ pub(super) fn alter_partition_reassignments(
     request: AlterPartitionReassignmentsRequest,
 ) -> Answer {
     let may_change_count = request.allow_replication_factor_change;
+    let access = from.check_access(state, Operation::Alter, To::Cluster);
     // The controller is not even asked about nothing.
-    let error_message = request.topics.is_empty().then(Str::default);
+    let unasked = request.topics.is_empty().then(Str::default);
     let topics = request.topics.into_iter().map(|topic| {
         let rows = topic.partitions.into_iter().map(|asked| {
             let index = asked.partition_index;
-            row(index, alter(state, now, from, &topic.name, asked, may_change_count))
+            let altered = access.clone().and_then(|()| alter(state, now, from, &topic.name, asked, may_change_count));
+            row(index, altered)
         });
         let partitions = rows.collect();
         ReassignableTopicResponse { name: topic.name, partitions }
@@ -40,7 +44,8 @@ pub(super) fn alter_partition_reassignments(
     let responses = topics.collect();
     Answer::now(AlterPartitionReassignmentsResponse {
         allow_replication_factor_change: may_change_count,
-        error_message,
+        error_code: access.as_ref().err().map_or(ErrorCode::None, |reject| reject.code).code(),
+        error_message: access.err().map_or(unasked, |reject| message(&reject)),
         responses,
         ..Default::default()
     })

@@ -5,10 +5,12 @@
 //! Differs from Apache Kafka: none known.
 
 use super::Answer;
+use super::access::To;
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
 use crate::fault::Part;
 use crate::state::State;
+use crate::state::security::acls::Operation;
 use crate::time::Time;
 use crate::wire::Str;
 use crate::wire::generated::alter_replica_log_dirs_request::AlterReplicaLogDirsRequest;
@@ -41,6 +43,7 @@ pub(super) fn alter_replica_log_dirs(
 }
 
 fn move_to(state: &State, from: &Caller, topic: &str, index: i32, path: &str) -> Result<(), Reject> {
+    from.check_access(state, Operation::Alter, To::Cluster)?;
     from.check_fault(Part::Partition(topic, index))?;
     if path != state.configs.log_dir() {
         return Err(ErrorCode::LogDirNotFound.into());

@@ -10,6 +10,7 @@ use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
 use crate::fault::Part;
 use crate::state::State;
+use crate::state::security::acls::Operation;
 use crate::time::Time;
 use crate::wire::Uuid;
 use crate::wire::generated::alter_share_group_offsets_request::{
@@ -39,7 +40,7 @@ fn alter(
     request: AlterShareGroupOffsetsRequest,
 ) -> Result<AlterShareGroupOffsetsResponse, Reject> {
     speaking_share_protocol(state)?;
-    coordinated(state, from, &request.group_id)?;
+    coordinated(state, from, Operation::Read, &request.group_id)?;
     let is_new = request.topics.iter().any(|topic| state.topics.get(&topic.topic_name).is_some());
     let epoch = state.groups.begin_share_alteration(now, &request.group_id, is_new)?;
     let group = request.group_id;

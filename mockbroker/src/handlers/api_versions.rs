@@ -26,9 +26,7 @@ pub(super) fn api_versions(state: &mut State, _: Time, from: &Caller, request: A
             ..Default::default()
         });
     }
-    if from.version >= 3
-        && !(is_software(&request.client_software_name) && is_software(&request.client_software_version))
-    {
+    if !is_valid(from.version, &request) {
         return Answer::now(ApiVersionsResponse { error_code: ErrorCode::InvalidRequest.code(), ..Default::default() });
     }
     Answer::now(ApiVersionsResponse {
@@ -60,6 +58,11 @@ pub(super) fn api_versions(state: &mut State, _: Time, from: &Caller, request: A
 
 fn row((api, min_version, max_version): (ApiKey, i16, i16)) -> ApiVersion {
     ApiVersion { api_key: api.code(), min_version, max_version }
+}
+
+/// Whether the client says what it is made of, as it must from version 3 on.
+pub(crate) fn is_valid(version: i16, request: &ApiVersionsRequest) -> bool {
+    version < 3 || (is_software(&request.client_software_name) && is_software(&request.client_software_version))
 }
 
 /// Letters and digits, with dots and dashes between them (KIP-511).

@@ -1,10 +1,12 @@
 //! What the four config APIs share: which thing a request names, and how a change to it is answered.
 
+use super::access::To;
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
 use crate::fault::Part;
 use crate::state::State;
 use crate::state::configs::{Admitted, Configs, Resource};
+use crate::state::security::acls::Operation;
 use crate::state::topics;
 use crate::time::Time;
 use crate::wire::Str;
@@ -44,6 +46,15 @@ pub(super) fn named(from: &Caller, kind: ResourceKind, name: &str) -> Result<Res
         ResourceKind::ClientMetrics => Ok(Resource::ClientMetrics(name.to_owned())),
         ResourceKind::Group if name.is_empty() => invalid("a group needs a name"),
         ResourceKind::Group => Ok(Resource::Group(name.to_owned())),
+    }
+}
+
+/// What the authoriser is asked about for this kind and name.
+pub(super) fn guarded(kind: ResourceKind, name: &str) -> To<'_> {
+    match kind {
+        ResourceKind::Topic => To::Topic(name),
+        ResourceKind::Group => To::Group(name),
+        ResourceKind::Broker | ResourceKind::BrokerLogger | ResourceKind::ClientMetrics => To::Cluster,
     }
 }
 
@@ -106,6 +117,8 @@ fn admit_one(
     from.check_fault(Part::Named(name))?;
     let unknown = || Reject::new(ErrorCode::InvalidRequest, format!("nothing of type {kind} has configs"));
     let kind = ResourceKind::from_code(*kind).ok_or_else(unknown)?;
+    let operation = if kind == ResourceKind::BrokerLogger { Operation::ClusterAction } else { Operation::AlterConfigs };
+    from.check_access(state, operation, guarded(kind, name))?;
     if kind == ResourceKind::Topic && name.is_empty() {
         return invalid("there are no configs for all topics together");
     }

@@ -5,12 +5,14 @@
 //! Leaves out: nothing.
 //! Differs from Apache Kafka: the answer has the order of the request.
 
-use super::groups::{coordinated, optional, speaking_consumer_protocol};
-use super::{Answer, GROUP_OPERATIONS, NO_OPERATIONS, message};
+use super::access::To;
+use super::groups::{coordinated, optional, seeing_all, speaking_consumer_protocol, unseen_topics};
+use super::{Answer, NO_OPERATIONS, message};
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
 use crate::state::State;
 use crate::state::groups::{ConsumerGroupView, ConsumerMemberView, TopicShare};
+use crate::state::security::acls::Operation;
 use crate::time::Time;
 use crate::wire::Str;
 use crate::wire::generated::consumer_group_describe_request::ConsumerGroupDescribeRequest;
@@ -24,9 +26,13 @@ pub(super) fn consumer_group_describe(
     from: &Caller,
     request: ConsumerGroupDescribeRequest,
 ) -> Answer {
-    let operations = if request.include_authorized_operations { GROUP_OPERATIONS } else { NO_OPERATIONS };
+    let asks = request.include_authorized_operations;
     let groups = request.group_ids.into_iter().map(|group_id| match describe(state, from, &group_id) {
-        Ok(view) => DescribedGroup { group_id, authorized_operations: operations, ..described(view) },
+        Ok(view) => DescribedGroup {
+            authorized_operations: if asks { from.operations_on(state, To::Group(&group_id)) } else { NO_OPERATIONS },
+            group_id,
+            ..described(view)
+        },
         Err(reject) => refused(group_id, &reject),
     });
     Answer::now(ConsumerGroupDescribeResponse { groups: groups.collect(), ..Default::default() })
@@ -34,8 +40,11 @@ pub(super) fn consumer_group_describe(
 
 fn describe(state: &State, from: &Caller, group: &str) -> Result<ConsumerGroupView, Reject> {
     speaking_consumer_protocol(state)?;
-    coordinated(state, from, group)?;
-    state.groups.describe_consumer(group)
+    coordinated(state, from, Operation::Describe, group)?;
+    let view = state.groups.describe_consumer(group)?;
+    let assigned = view.members.iter().flat_map(|member| member.assignment.iter().chain(&member.target));
+    seeing_all(state, from, assigned.map(|(topic, ..)| topic.as_str())).map_err(|_| unseen_topics())?;
+    Ok(view)
 }
 
 fn described(view: ConsumerGroupView) -> DescribedGroup {
@@ -74,8 +83,9 @@ fn assignment(shares: Vec<TopicShare>) -> Assignment {
     Assignment { topic_partitions: topics.collect() }
 }
 
-/// Only a group that is not there is explained.
+/// Only a group that is not there, or reads what may not be seen, is explained.
 fn refused(group_id: Str, reject: &Reject) -> DescribedGroup {
-    let error_message = message(reject).filter(|_| reject.code == ErrorCode::GroupIdNotFound);
+    let error_message = message(reject)
+        .filter(|_| matches!(reject.code, ErrorCode::GroupIdNotFound | ErrorCode::TopicAuthorizationFailed));
     DescribedGroup { group_id, error_code: reject.code.code(), error_message, ..Default::default() }
 }

@@ -7,11 +7,13 @@
 //! Differs from Apache Kafka: the message that says why an expression is refused.
 
 use super::Answer;
-use super::groups::{coordinated, explained, speaking_consumer_protocol};
+use super::access::To;
+use super::groups::{coordinated, explained, seeing_all, speaking_consumer_protocol};
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
 use crate::state::State;
 use crate::state::groups::{Assignor, Beat, Beaten};
+use crate::state::security::acls::Operation;
 use crate::time::Time;
 use crate::wire::Str;
 use crate::wire::generated::consumer_group_heartbeat_request::ConsumerGroupHeartbeatRequest;
@@ -49,8 +51,10 @@ fn beat(
     request: &mut ConsumerGroupHeartbeatRequest,
 ) -> Result<Beaten, Reject> {
     speaking_consumer_protocol(state)?;
+    from.check_access(state, Operation::Read, To::Group(&request.group_id))?;
+    seeing_all(state, from, request.subscribed_topic_names.iter().flatten().map(|topic| topic.as_str()))?;
     check(state, from, request)?;
-    coordinated(state, from, &request.group_id)?;
+    coordinated(state, from, Operation::Read, &request.group_id)?;
     if request.member_id.is_empty() {
         request.member_id = Str::from(state.new_id().to_string());
     }

@@ -4,12 +4,14 @@
 //! Leaves out: controller mutation quotas.
 //! Differs from Apache Kafka: the partitions are there when the answer is, on every broker.
 
+use super::access::To;
 use super::{Answer, message};
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
 use crate::fault::Part;
 use crate::state::State;
 use crate::state::nodes::NodeId;
+use crate::state::security::acls::Operation;
 use crate::time::Time;
 use crate::wire::generated::create_partitions_request::{CreatePartitionsRequest, CreatePartitionsTopic};
 use crate::wire::generated::create_partitions_response::{CreatePartitionsResponse, CreatePartitionsTopicResult};
@@ -45,6 +47,7 @@ pub(super) fn create_partitions(state: &mut State, _: Time, from: &Caller, reque
 
 fn add(state: &mut State, from: &Caller, topic: CreatePartitionsTopic, validate_only: bool) -> Result<(), Reject> {
     from.check_fault(Part::Topic(&topic.name))?;
+    from.check_access(state, Operation::Alter, To::Topic(&topic.name))?;
     let assignment = topic.assignments.map(|assignments| {
         let nodes = |ids: Vec<i32>| ids.into_iter().map(NodeId).collect();
         assignments.into_iter().map(|assigned| nodes(assigned.broker_ids)).collect()

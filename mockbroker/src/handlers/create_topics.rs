@@ -4,12 +4,14 @@
 //! Leaves out: create-topic policies, controller mutation quotas.
 //! Differs from Apache Kafka: a topic is there when the answer is, on every broker.
 
+use super::access::To;
 use super::{Answer, message};
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
 use crate::fault::Part;
 use crate::state::configs::{DescribedConfig, Entries};
 use crate::state::nodes::NodeId;
+use crate::state::security::acls::Operation;
 use crate::state::{CreatedTopic, NewTopic, State};
 use crate::time::Time;
 use crate::wire::Str;
@@ -40,7 +42,11 @@ pub(super) fn create_topics(state: &mut State, _: Time, from: &Caller, request: 
             }
             _ => continue,
         };
-        topics.push(row(state, name, &overrides, created));
+        let sees_configs = from.has_access(state, Operation::DescribeConfigs, To::Topic(&name));
+        topics.push(match row(state, name, &overrides, created) {
+            created if created.error_code == 0 && !sees_configs => without_configs(created),
+            row => row,
+        });
     }
     Answer::now(CreateTopicsResponse { topics, ..Default::default() })
 }
@@ -55,6 +61,9 @@ fn create_one(
     if topic.name.as_str() == METADATA_TOPIC {
         let message = "this topic belongs to the controllers; it cannot be created";
         return Err(Reject::new(ErrorCode::InvalidRequest, message));
+    }
+    if !from.has_access(state, Operation::Create, To::Cluster) {
+        from.check_access(state, Operation::Create, To::Topic(&topic.name))?;
     }
     let assignment = manual_assignment(&topic)?;
     let new = NewTopic {
@@ -108,6 +117,16 @@ fn row(state: &State, name: Str, overrides: &Entries, created: Result<CreatedTop
             configs: Some(Vec::new()),
             ..Default::default()
         },
+    }
+}
+
+/// The row of a topic whose configs the caller may create but not see.
+fn without_configs(created: CreatableTopicResult) -> CreatableTopicResult {
+    CreatableTopicResult {
+        name: created.name,
+        topic_id: created.topic_id,
+        topic_config_error_code: ErrorCode::TopicAuthorizationFailed.code(),
+        ..Default::default()
     }
 }
 

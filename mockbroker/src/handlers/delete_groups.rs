@@ -5,11 +5,13 @@
 //! Differs from Apache Kafka: the answer has the order of the request.
 
 use super::Answer;
+use super::access::To;
 use super::groups::code;
 use crate::cluster::Caller;
 use crate::error::Reject;
 use crate::fault::Part;
 use crate::state::State;
+use crate::state::security::acls::Operation;
 use crate::time::Time;
 use crate::wire::generated::delete_groups_request::DeleteGroupsRequest;
 use crate::wire::generated::delete_groups_response::{DeletableGroupResult, DeleteGroupsResponse};
@@ -25,6 +27,7 @@ pub(super) fn delete_groups(state: &mut State, _: Time, from: &Caller, request: 
 
 fn delete(state: &mut State, from: &Caller, group: &str) -> Result<(), Reject> {
     from.check_fault(Part::Named(group))?;
+    from.check_access(state, Operation::Delete, To::Group(group))?;
     // Unlike most requests of groups, this one may have an empty group id.
     state.check_coordinator(from.node, group)?;
     state.delete_group(group)

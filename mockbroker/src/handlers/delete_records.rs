@@ -5,10 +5,12 @@
 //! Differs from Apache Kafka: none known.
 
 use super::Answer;
+use super::access::To;
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
 use crate::fault::Part;
 use crate::state::State;
+use crate::state::security::acls::Operation;
 use crate::state::topics;
 use crate::time::Time;
 use crate::wire::generated::delete_records_request::DeleteRecordsRequest;
@@ -34,6 +36,7 @@ pub(super) fn delete_records(state: &mut State, _: Time, from: &Caller, request:
 
 fn trim(state: &mut State, from: &Caller, topic: &str, index: i32, offset: i64) -> Result<i64, Reject> {
     from.check_fault(Part::Partition(topic, index))?;
+    from.check_access(state, Operation::Delete, To::Topic(topic))?;
     if topics::is_internal(topic) {
         return Err(ErrorCode::InvalidTopicException.into());
     }

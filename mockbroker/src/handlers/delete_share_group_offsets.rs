@@ -4,12 +4,14 @@
 //! Leaves out: nothing.
 //! Differs from Apache Kafka: none known.
 
+use super::access::To;
 use super::groups::{coordinated, speaking_share_protocol};
 use super::{Answer, message};
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
 use crate::fault::Part;
 use crate::state::State;
+use crate::state::security::acls::Operation;
 use crate::time::Time;
 use crate::wire::generated::delete_share_group_offsets_request::DeleteShareGroupOffsetsRequest;
 use crate::wire::generated::delete_share_group_offsets_response::{
@@ -36,7 +38,7 @@ fn delete(
     request: DeleteShareGroupOffsetsRequest,
 ) -> Result<DeleteShareGroupOffsetsResponse, Reject> {
     speaking_share_protocol(state)?;
-    coordinated(state, from, &request.group_id)?;
+    coordinated(state, from, Operation::Delete, &request.group_id)?;
     state.groups.check_share_deletion(&request.group_id)?;
     let responses = request.topics.into_iter().map(|topic| {
         let deleted = delete_one(state, from, &request.group_id, &topic.topic_name);
@@ -46,6 +48,7 @@ fn delete(
 }
 
 fn delete_one(state: &mut State, from: &Caller, group: &str, topic: &str) -> Result<Uuid, Reject> {
+    from.check_access(state, Operation::Read, To::Topic(topic))?;
     from.check_fault(Part::Topic(topic))?;
     let topic = state.topics.get(topic).ok_or(ErrorCode::UnknownTopicOrPartition)?.id;
     if state.forget_share(group, topic) {

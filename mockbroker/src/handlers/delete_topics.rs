@@ -4,11 +4,13 @@
 //! Leaves out: controller mutation quotas.
 //! Differs from Apache Kafka: a topic is gone when the answer is there, on every broker.
 
+use super::access::To;
 use super::{Answer, message};
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
 use crate::fault::Part;
 use crate::state::State;
+use crate::state::security::acls::Operation;
 use crate::time::Time;
 use crate::wire::generated::delete_topics_request::{DeleteTopicState, DeleteTopicsRequest};
 use crate::wire::generated::delete_topics_response::{DeletableTopicResult, DeleteTopicsResponse};
@@ -39,8 +41,9 @@ pub(super) fn delete_topics(state: &mut State, _: Time, from: &Caller, request: 
             }
             Some(0) => {}
             _ => {
-                let found = resolve(state, &topic);
+                let found = permitted(state, from, &topic).and_then(|()| resolve(state, &topic));
                 let found = found.and_then(|name| from.check_fault(Part::Topic(&name)).map(|()| name));
+                let topic = DeleteTopicState { name: shown(state, from, &topic, &found), ..topic };
                 responses.push(delete_one(state, topic, found));
             }
         }
@@ -78,6 +81,27 @@ fn resolve(state: &State, topic: &DeleteTopicState) -> Result<String, Reject> {
         }
         (None, true) => Err(Reject::new(ErrorCode::InvalidRequest, "name a topic by its name or by its id")),
     }
+}
+
+/// Refuses what the caller may not delete before it is said whether it exists. Ids are no secret.
+fn permitted(state: &State, from: &Caller, topic: &DeleteTopicState) -> Result<(), Reject> {
+    let Some(name) = name_in(state, topic) else { return Ok(()) };
+    if from.has_access(state, Operation::Delete, To::Cluster) {
+        return Ok(());
+    }
+    let exists = state.topics.get(&name).is_some();
+    // Who may see that there is no such topic is told so.
+    let operation = if exists { Operation::Delete } else { Operation::Describe };
+    from.check_access(state, operation, To::Topic(&name))
+}
+
+/// The name in an answer: the one asked for; of a topic asked for by id, its own, to those who may see it, when they may
+/// not delete it.
+fn shown(state: &State, from: &Caller, topic: &DeleteTopicState, found: &Result<String, Reject>) -> Option<Str> {
+    let refused = found.as_ref().is_err_and(|reject| reject.code == ErrorCode::TopicAuthorizationFailed);
+    let own = state.topics.name_of(topic.topic_id).filter(|_| refused);
+    let visible = own.filter(|name| from.has_access(state, Operation::Describe, To::Topic(name)));
+    topic.name.clone().or_else(|| visible.map(Str::from))
 }
 
 fn delete_one(state: &mut State, topic: DeleteTopicState, found: Result<String, Reject>) -> DeletableTopicResult {

@@ -4,12 +4,14 @@
 //! Leaves out: nothing.
 //! Differs from Apache Kafka: none known.
 
+use super::access::To;
 use super::{Answer, message};
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
 use crate::fault::Part;
 use crate::state::State;
 use crate::state::quotas::{Entity, EntityType};
+use crate::state::security::acls::Operation;
 use crate::time::Time;
 use crate::wire::Str;
 use crate::wire::generated::describe_client_quotas_request::{ComponentData, DescribeClientQuotasRequest};
@@ -32,7 +34,8 @@ pub(super) fn describe_client_quotas(
     from: &Caller,
     request: DescribeClientQuotasRequest,
 ) -> Answer {
-    let wanted = from.check_fault(Part::Whole).and_then(|()| read(&request.components));
+    let access = from.check_access(state, Operation::DescribeConfigs, To::Cluster);
+    let wanted = access.and_then(|()| from.check_fault(Part::Whole)).and_then(|()| read(&request.components));
     Answer::now(match wanted {
         Ok(wanted) => {
             let meant = state.quotas.iter().filter(|(entity, _)| matches(entity, &wanted, request.strict));

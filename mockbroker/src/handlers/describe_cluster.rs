@@ -4,7 +4,7 @@
 //! Leaves out: the controllers' own endpoints.
 //! Differs from Apache Kafka: none known.
 
-use super::{Answer, CLUSTER_OPERATIONS, NO_OPERATIONS, rack};
+use super::{Answer, NO_OPERATIONS, address, rack};
 use crate::cluster::Caller;
 use crate::error::ErrorCode;
 use crate::state::State;
@@ -18,7 +18,7 @@ const BROKERS: i8 = 1;
 /// The endpoint type that asks for controllers, which only a controller answers.
 const CONTROLLERS: i8 = 2;
 
-pub(super) fn describe_cluster(state: &mut State, _: Time, _: &Caller, request: DescribeClusterRequest) -> Answer {
+pub(super) fn describe_cluster(state: &mut State, _: Time, from: &Caller, request: DescribeClusterRequest) -> Answer {
     if request.endpoint_type != BROKERS {
         let (code, message) = if request.endpoint_type == CONTROLLERS {
             (ErrorCode::MismatchedEndpointType, "this is a broker; it does not describe controllers")
@@ -36,16 +36,13 @@ pub(super) fn describe_cluster(state: &mut State, _: Time, _: &Caller, request: 
         cluster_id: Str::from(state.cluster_id.as_str()),
         controller_id: state.nodes.controller().map_or(-1, |node| node.0),
         brokers: brokers
-            .map(|node| DescribeClusterBroker {
-                broker_id: node.id.0,
-                host: Str::from(node.host.as_str()),
-                port: i32::from(node.port),
-                rack: rack(node),
-                is_fenced: !node.running,
+            .map(|node| {
+                let (host, port) = address(node, from.listener);
+                DescribeClusterBroker { broker_id: node.id.0, host, port, rack: rack(node), is_fenced: !node.running }
             })
             .collect(),
         cluster_authorized_operations: if request.include_cluster_authorized_operations {
-            CLUSTER_OPERATIONS
+            from.operations_on_cluster(state)
         } else {
             NO_OPERATIONS
         },

@@ -5,12 +5,13 @@
 //! Leaves out: documentation texts (they are Kafka's prose; the field is null), loggers other than `root`.
 //! Differs from Apache Kafka: configs come sorted by name.
 
-use super::config_resources::{ResourceKind, named};
+use super::config_resources::{ResourceKind, guarded, named};
 use super::{Answer, message};
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
 use crate::state::State;
 use crate::state::configs::{DescribedConfig, Resource, Source, Synonym};
+use crate::state::security::acls::Operation;
 use crate::time::Time;
 use crate::wire::Str;
 use crate::wire::generated::describe_configs_request::{DescribeConfigsRequest, DescribeConfigsResource};
@@ -30,6 +31,7 @@ pub(super) fn describe_configs(state: &mut State, _: Time, from: &Caller, reques
 
 fn describe_one(state: &State, from: &Caller, asked: &DescribeConfigsResource) -> Result<Vec<DescribedConfig>, Reject> {
     let kind = ResourceKind::from_code(asked.resource_type).ok_or(ErrorCode::InvalidRequest)?;
+    from.check_access(state, Operation::DescribeConfigs, guarded(kind, &asked.resource_name))?;
     let resource = named(from, kind, &asked.resource_name)?;
     if let Resource::Topic(topic) = &resource
         && state.topics.get(topic).is_none()

@@ -6,12 +6,14 @@
 //! Differs from Apache Kafka: a group made by a commit of which nothing was accepted is there at once; Kafka shows it
 //! when something else has been written to its partition of `__consumer_offsets`.
 
+use super::access::To;
 use super::groups::optional;
-use super::{Answer, GROUP_OPERATIONS, NO_OPERATIONS, message};
+use super::{Answer, NO_OPERATIONS, message};
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
 use crate::state::State;
 use crate::state::groups::{self, GroupView, MemberView};
+use crate::state::security::acls::Operation;
 use crate::time::Time;
 use crate::wire::Str;
 use crate::wire::generated::describe_groups_request::DescribeGroupsRequest;
@@ -21,20 +23,22 @@ use crate::wire::generated::describe_groups_response::{DescribeGroupsResponse, D
 const GROUP_ID_NOT_FOUND_FROM: i16 = 6;
 
 pub(super) fn describe_groups(state: &mut State, _: Time, from: &Caller, request: DescribeGroupsRequest) -> Answer {
-    let operations = if request.include_authorized_operations { GROUP_OPERATIONS } else { NO_OPERATIONS };
+    let asks = request.include_authorized_operations;
     let groups = request.groups.into_iter().map(|group_id| {
         let row = match describe(state, from, &group_id) {
             Ok(view) => described(view),
             Err(reject) if reject.code == ErrorCode::GroupIdNotFound => not_found(from.version, &reject),
             Err(reject) => DescribedGroup { error_code: reject.code.code(), ..Default::default() },
         };
-        let authorized_operations = if row.error_code == 0 { operations } else { NO_OPERATIONS };
+        let authorized_operations =
+            if asks && row.error_code == 0 { from.operations_on(state, To::Group(&group_id)) } else { NO_OPERATIONS };
         DescribedGroup { group_id, authorized_operations, ..row }
     });
     Answer::now(DescribeGroupsResponse { groups: groups.collect(), ..Default::default() })
 }
 
 fn describe(state: &State, from: &Caller, group: &str) -> Result<GroupView, Reject> {
+    from.check_access(state, Operation::Describe, To::Group(group))?;
     // Unlike most requests of groups, this one may have an empty group id.
     state.check_coordinator(from.node, group)?;
     state.groups.describe(group)

@@ -5,9 +5,12 @@
 //! Differs from Apache Kafka: nothing is kept on disk: there is always as much room as on a disk of one tebibyte.
 
 use super::Answer;
+use super::access::To;
 use crate::cluster::Caller;
+use crate::error::ErrorCode;
 use crate::state::State;
 use crate::state::nodes::NodeId;
+use crate::state::security::acls::Operation;
 use crate::state::topics::Topic;
 use crate::time::Time;
 use crate::wire::Str;
@@ -20,6 +23,11 @@ use crate::wire::generated::describe_log_dirs_response::{
 const DISK_BYTES: i64 = 1 << 40;
 
 pub(super) fn describe_log_dirs(state: &mut State, _: Time, from: &Caller, request: DescribeLogDirsRequest) -> Answer {
+    if let Err(reject) = from.check_access(state, Operation::Describe, To::Cluster) {
+        // Before there was a place for an error, an answer without folders had to do.
+        let code = if from.version >= 3 { reject.code } else { ErrorCode::None };
+        return Answer::now(DescribeLogDirsResponse { error_code: code.code(), ..Default::default() });
+    }
     let all = state.topics.iter();
     let topics: Vec<_> = match &request.topics {
         None => all.map(|topic| of_topic(topic, from.node, None)).collect(),

@@ -5,10 +5,12 @@
 //! Differs from Apache Kafka: in the offsets topic every open transaction begins at the log's end: offsets leave no
 //! records there.
 
+use super::access::To;
 use super::{Answer, message};
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
 use crate::state::State;
+use crate::state::security::acls::Operation;
 use crate::state::topics::{Partition, check_name};
 use crate::time::Time;
 use crate::wire::generated::describe_producers_request::{DescribeProducersRequest, TopicRequest};
@@ -23,7 +25,7 @@ pub(super) fn describe_producers(
     request: DescribeProducersRequest,
 ) -> Answer {
     let topics = request.topics.into_iter().map(|topic| {
-        let unknown = check_topic(state, &topic).err();
+        let unknown = check_topic(state, from, &topic).err();
         let partitions = topic.partition_indexes.iter().map(|index| match &unknown {
             Some(reject) => PartitionResponse { error_message: message(reject), ..refused(*index, reject.code) },
             None => match state.topics.led_by(from.node, &topic.name, *index) {
@@ -38,8 +40,9 @@ pub(super) fn describe_producers(
     Answer::now(DescribeProducersResponse { topics, ..Default::default() })
 }
 
-fn check_topic(state: &State, topic: &TopicRequest) -> Result<(), Reject> {
+fn check_topic(state: &State, from: &Caller, topic: &TopicRequest) -> Result<(), Reject> {
     check_name(&topic.name)?;
+    from.check_access(state, Operation::Read, To::Topic(&topic.name))?;
     match state.topics.get(&topic.name) {
         Some(_) => Ok(()),
         None => Err(ErrorCode::UnknownTopicOrPartition.into()),

@@ -5,11 +5,13 @@
 //! Differs from Apache Kafka: there is no metadata log; its offsets are what one would have that is written to twice a
 //! second, as an idle controller does.
 
-use super::Answer;
+use super::access::To;
+use super::{Answer, message};
 use crate::cluster::Caller;
 use crate::error::ErrorCode;
 use crate::state::State;
 use crate::state::nodes::Node as Broker;
+use crate::state::security::acls::Operation;
 use crate::time::Time;
 use crate::wire::Str;
 use crate::wire::generated::describe_quorum_request::DescribeQuorumRequest;
@@ -23,6 +25,11 @@ const METADATA_TOPIC: &str = "__cluster_metadata";
 const IDLE_INTERVAL_MS: i64 = 500;
 
 pub(super) fn describe_quorum(state: &mut State, now: Time, from: &Caller, request: DescribeQuorumRequest) -> Answer {
+    if let Err(reject) = from.check_access(state, Operation::Describe, To::Cluster) {
+        let error_message = if from.version >= 2 { message(&reject) } else { None };
+        let error_code = reject.code.code();
+        return Answer::now(DescribeQuorumResponse { error_code, error_message, ..Default::default() });
+    }
     let one = match request.topics.as_slice() {
         [topic] if topic.topic_name.as_str() == METADATA_TOPIC => topic.partitions.as_slice(),
         _ => &[],

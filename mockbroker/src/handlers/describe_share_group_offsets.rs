@@ -4,12 +4,14 @@
 //! Leaves out: nothing.
 //! Differs from Apache Kafka: none known.
 
+use super::access::To;
 use super::groups::{coordinated, speaking_share_protocol};
 use super::{Answer, message};
 use crate::cluster::Caller;
 use crate::error::Reject;
 use crate::fault::Part;
 use crate::state::State;
+use crate::state::security::acls::Operation;
 use crate::state::share::{Progress, ShareKey};
 use crate::time::Time;
 use crate::wire::generated::describe_share_group_offsets_request::{
@@ -50,10 +52,13 @@ fn describe(
     asked: &DescribeShareGroupOffsetsRequestGroup,
 ) -> Result<Vec<DescribeShareGroupOffsetsResponseTopic>, Reject> {
     speaking_share_protocol(state)?;
+    from.check_access(state, Operation::Describe, To::Group(&asked.group_id))?;
     from.check_fault(Part::Named(&asked.group_id))?;
     let Some(topics) = &asked.topics else {
-        coordinated(state, from, &asked.group_id)?;
-        return Ok(everything(state, &asked.group_id));
+        coordinated(state, from, Operation::Describe, &asked.group_id)?;
+        let mut all = everything(state, &asked.group_id);
+        all.retain(|topic| from.has_access(state, Operation::Describe, To::Topic(&topic.topic_name)));
+        return Ok(all);
     };
     // What is written down can be read through any broker.
     let rows = topics.iter().map(|topic| one_topic(state, &asked.group_id, &topic.topic_name, &topic.partitions));

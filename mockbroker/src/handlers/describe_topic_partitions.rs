@@ -4,10 +4,12 @@
 //! Leaves out: nothing.
 //! Differs from Apache Kafka: none known.
 
-use super::{Answer, TOPIC_OPERATIONS, ids};
+use super::access::To;
+use super::{Answer, ids};
 use crate::cluster::Caller;
 use crate::error::ErrorCode;
 use crate::state::State;
+use crate::state::security::acls::Operation;
 use crate::state::topics::{self, Partition, Topic};
 use crate::time::Time;
 use crate::wire::Str;
@@ -24,7 +26,7 @@ const PAGE_MAX: i32 = 2_000;
 pub(super) fn describe_topic_partitions(
     state: &mut State,
     _: Time,
-    _: &Caller,
+    from: &Caller,
     request: DescribeTopicPartitionsRequest,
 ) -> Answer {
     let (first_topic, first_partition) = match &request.cursor {
@@ -48,9 +50,19 @@ pub(super) fn describe_topic_partitions(
         return Answer::now(DescribeTopicPartitionsResponse { topics: topics.collect(), ..Default::default() });
     };
     let mut left = request.response_partition_limit.clamp(1, PAGE_MAX) as usize;
-    let mut rows = Vec::new();
+    let (mut rows, mut unseen) = (Vec::new(), Vec::new());
     let mut next_cursor = None;
     for name in names.iter().filter(|name| name.as_str() >= first_topic) {
+        if let Err(reject) = from.check_access(state, Operation::Describe, To::Topic(name)) {
+            if !everything {
+                unseen.push(DescribeTopicPartitionsResponseTopic {
+                    error_code: reject.code.code(),
+                    name: Some(Str::from(name.as_str())),
+                    ..Default::default()
+                });
+            }
+            continue;
+        }
         let skip = if name == first_topic { first_partition } else { 0 };
         let Some(topic) = state.topics.get(name) else {
             rows.push(missing(name));
@@ -69,6 +81,11 @@ pub(super) fn describe_topic_partitions(
             break;
         }
     }
+    for row in &mut rows {
+        let name = row.name.as_deref().unwrap_or_default();
+        row.topic_authorized_operations = from.operations_on(state, To::Topic(name));
+    }
+    rows.append(&mut unseen);
     Answer::now(DescribeTopicPartitionsResponse { topics: rows, next_cursor, ..Default::default() })
 }
 
@@ -79,7 +96,6 @@ fn page(state: &State, topic: &Topic, skip: usize, limit: usize) -> DescribeTopi
         topic_id: topic.id,
         is_internal: topic.is_internal(),
         partitions: partitions.map(|(index, partition)| row(state, index as i32, partition)).collect(),
-        topic_authorized_operations: TOPIC_OPERATIONS,
         ..Default::default()
     }
 }
@@ -89,12 +105,7 @@ fn missing(name: &str) -> DescribeTopicPartitionsResponseTopic {
         Ok(()) => ErrorCode::UnknownTopicOrPartition,
         Err(reject) => reject.code,
     };
-    DescribeTopicPartitionsResponseTopic {
-        error_code: code.code(),
-        name: Some(Str::from(name)),
-        topic_authorized_operations: TOPIC_OPERATIONS,
-        ..Default::default()
-    }
+    DescribeTopicPartitionsResponseTopic { error_code: code.code(), name: Some(Str::from(name)), ..Default::default() }
 }
 
 fn row(state: &State, index: i32, partition: &Partition) -> DescribeTopicPartitionsResponsePartition {

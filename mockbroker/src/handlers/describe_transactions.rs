@@ -5,10 +5,12 @@
 //! Differs from Apache Kafka: none known.
 
 use super::Answer;
+use super::access::To;
 use super::transactions::{by_topic, check_id};
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
 use crate::state::State;
+use crate::state::security::acls::Operation;
 use crate::time::Time;
 use crate::wire::Str;
 use crate::wire::generated::describe_transactions_request::DescribeTransactionsRequest;
@@ -33,10 +35,16 @@ pub(super) fn describe_transactions(
 }
 
 fn describe(state: &State, from: &Caller, id: &Str) -> Result<TransactionState, Reject> {
+    from.check_access(state, Operation::Describe, To::TransactionalId(id))?;
     check_id(id)?;
     state.check_transaction_coordinator(from.node, id)?;
     let transaction = state.transactions.get(id).ok_or(ErrorCode::TransactionalIdNotFound)?;
-    let partitions = transaction.partitions().iter().map(|(topic, index)| (Str::from(topic.as_str()), *index));
+    let seen = |topic: &str| from.has_access(state, Operation::Describe, To::Topic(topic));
+    let partitions = transaction
+        .partitions()
+        .iter()
+        .filter(|(topic, _)| seen(topic))
+        .map(|(topic, index)| (Str::from(topic.as_str()), *index));
     Ok(TransactionState {
         error_code: 0,
         transactional_id: id.clone(),

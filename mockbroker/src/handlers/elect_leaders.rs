@@ -5,11 +5,13 @@
 //! Leaves out: `timeout_ms` (nothing to wait for).
 //! Differs from Apache Kafka: none known.
 
+use super::access::To;
 use super::{Answer, message};
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
 use crate::fault::Part;
 use crate::state::State;
+use crate::state::security::acls::Operation;
 use crate::time::Time;
 use crate::wire::Str;
 use crate::wire::generated::elect_leaders_request::ElectLeadersRequest;
@@ -29,6 +31,9 @@ pub(super) fn elect_leaders(state: &mut State, now: Time, from: &Caller, request
         1 => (Election::Unclean, ErrorCode::None),
         _ => (Election::Unknown, ErrorCode::InvalidRequest),
     };
+    if let Err(reject) = from.check_access(state, Operation::Alter, To::Cluster) {
+        return Answer::now(refused(request, &reject));
+    }
     let named = request.topic_partitions.is_some();
     let topics: Vec<(Str, Vec<i32>)> = match request.topic_partitions {
         Some(topics) => topics.into_iter().map(|topic| (topic.topic, topic.partitions)).collect(),
@@ -47,6 +52,19 @@ pub(super) fn elect_leaders(state: &mut State, now: Time, from: &Caller, request
     });
     let replica_election_results = results.collect();
     Answer::now(ElectLeadersResponse { error_code: code.code(), replica_election_results, ..Default::default() })
+}
+
+/// Nobody is elected for somebody who may not ask for it.
+fn refused(request: ElectLeadersRequest, reject: &Reject) -> ElectLeadersResponse {
+    let results = request.topic_partitions.into_iter().flatten().map(|topic| {
+        let rows = topic.partitions.into_iter().map(|index| row(index, Err(reject.clone())));
+        ReplicaElectionResult { topic: topic.topic, partition_result: rows.collect() }
+    });
+    ElectLeadersResponse {
+        error_code: reject.code.code(),
+        replica_election_results: results.collect(),
+        ..Default::default()
+    }
 }
 
 fn elect(

@@ -6,11 +6,13 @@
 //! Differs from Apache Kafka: none known.
 
 use super::Answer;
+use super::access::To;
 use super::transactions::{check_id, fenced};
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
 use crate::fault::Part;
 use crate::state::State;
+use crate::state::security::acls::Operation;
 use crate::state::transactions::{EPOCH_BUMP_FROM, Identity, Outcome};
 use crate::time::Time;
 use crate::wire::generated::end_txn_request::EndTxnRequest;
@@ -37,6 +39,7 @@ pub(super) fn end_txn(state: &mut State, now: Time, from: &Caller, request: EndT
 fn end(state: &mut State, now: Time, from: &Caller, request: &EndTxnRequest) -> Result<Identity, Reject> {
     let id = &request.transactional_id;
     from.check_fault(Part::Named(id))?;
+    from.check_access(state, Operation::Write, To::TransactionalId(id))?;
     check_id(id)?;
     let who = Identity { id: request.producer_id, epoch: request.producer_epoch };
     let version = if from.version >= EPOCH_BUMP_VERSION { EPOCH_BUMP_FROM } else { 0 };

@@ -7,14 +7,16 @@
 //! Leaves out: preferred replicas.
 //! Differs from Apache Kafka: never sends the cut-off batch at the end of a limit, which clients throw away.
 
-use super::{Answer, named_topic, rack};
+use super::access::To;
+use super::{Answer, address, named_topic, rack};
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
 use crate::fault::Part;
 use crate::state::fetch_sessions::{Context, FetchKey, NO_SESSION, Seen, Wanted};
-use crate::state::nodes::NodeId;
+use crate::state::nodes::{ListenerId, Node, NodeId};
 use crate::state::quotas::Limited;
 use crate::state::replication::ReplicaLog;
+use crate::state::security::acls::Operation;
 use crate::state::topics::Partition;
 use crate::state::{self, State};
 use crate::time::{Time, millis};
@@ -30,6 +32,7 @@ use indexmap::IndexMap;
 #[derive(Debug)]
 pub(crate) struct WaitingFetch {
     node: NodeId,
+    listener: ListenerId,
     version: i16,
     min_bytes: u64,
     max_bytes: usize,
@@ -37,7 +40,7 @@ pub(crate) struct WaitingFetch {
     /// Whether it has been parked: then the log answers, where before the request itself was judged.
     waited: bool,
     context: Context,
-    /// Partitions that are refused by a planned fault.
+    /// Partitions that are refused whatever is in them.
     refusals: Vec<(FetchKey, ErrorCode)>,
     wanted: Vec<(FetchKey, Wanted)>,
 }
@@ -60,13 +63,14 @@ pub(super) fn fetch(state: &mut State, now: Time, from: &Caller, request: FetchR
     };
     let limit = usize::try_from(state.configs.broker_settings().fetch_max_bytes).unwrap_or(0);
     // A client gets no more at once than its quota gives it in the time that is measured.
-    let quota = state.quotas.most_at_once(&from.user, &from.client_id, Limited::Fetch);
+    let quota = state.quotas.most_at_once(&from.principal.name, &from.client_id, Limited::Fetch);
     let limit = quota.map_or(limit, |most| limit.min(most as usize));
     if !matches!(request.isolation_level, 0 | 1) {
         return Answer::now(unknown_isolation(&wanted));
     }
     let waiting = WaitingFetch {
         node: from.node,
+        listener: from.listener,
         version: from.version,
         min_bytes: u64::try_from(request.min_bytes).unwrap_or(0),
         max_bytes: usize::try_from(request.max_bytes).unwrap_or(0).min(limit),
@@ -135,15 +139,16 @@ fn respond(state: &mut State, now: Time, fetch: &WaitingFetch) -> FetchResponse 
     };
     let mut response = grouped(rows);
     response.session_id = session_id;
-    response.node_endpoints = leaders_named(state, &response);
+    response.node_endpoints = leaders_named(state, fetch.listener, &response);
     response
 }
 
-/// The partitions a planned fault refuses.
+/// The partitions the caller may not read, or that a planned fault refuses.
 fn refusals(state: &State, from: &Caller, by_id: bool, wanted: &[(FetchKey, Wanted)]) -> Vec<(FetchKey, ErrorCode)> {
     let refused = |(key, _): &(FetchKey, Wanted)| {
         let (topic, index) = partition_name(state, by_id, key)?;
-        let reject = from.check_fault(Part::Partition(&topic, index)).err()?;
+        let permitted = from.check_access(state, Operation::Read, To::Topic(&topic));
+        let reject = from.check_fault(Part::Partition(&topic, index)).and(permitted).err()?;
         Some((key.clone(), reject.code))
     };
     wanted.iter().filter_map(refused).collect()
@@ -281,7 +286,8 @@ fn refused(state: &State, fetch: &WaitingFetch, key: &FetchKey, reject: &Reject)
     let mut row = empty_row(key.index, reject.code.code());
     // Where the log refused, Kafka's list of aborted transactions is null, whatever the isolation; where there was no log to
     // ask, it is empty.
-    if fetch.waited || !matches!(reject.code, ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId) {
+    let unasked = [ErrorCode::UnknownTopicOrPartition, ErrorCode::UnknownTopicId, ErrorCode::TopicAuthorizationFailed];
+    if fetch.waited || !unasked.contains(&reject.code) {
         row.aborted_transactions = None;
     }
     let moved = matches!(reject.code, ErrorCode::NotLeaderOrFollower | ErrorCode::FencedLeaderEpoch);
@@ -298,18 +304,15 @@ fn refused(state: &State, fetch: &WaitingFetch, key: &FetchKey, reject: &Reject)
     row
 }
 
-fn leaders_named(state: &State, response: &FetchResponse) -> Vec<NodeEndpoint> {
+fn leaders_named(state: &State, listener: ListenerId, response: &FetchResponse) -> Vec<NodeEndpoint> {
     let rows = response.responses.iter().flat_map(|topic| &topic.partitions);
     let leaders: std::collections::BTreeSet<_> = rows.map(|row| NodeId(row.current_leader.leader_id)).collect();
     let nodes = leaders.into_iter().filter_map(|id| state.nodes.get(id));
-    nodes
-        .map(|node| NodeEndpoint {
-            node_id: node.id.0,
-            host: Str::from(node.host.as_str()),
-            port: i32::from(node.port),
-            rack: rack(node),
-        })
-        .collect()
+    let endpoint = |node: &Node| {
+        let (host, port) = address(node, listener);
+        NodeEndpoint { node_id: node.id.0, host, port, rack: rack(node) }
+    };
+    nodes.map(endpoint).collect()
 }
 
 fn is_news(state: &mut State, node: NodeId, session_id: i32, key: &FetchKey, row: &PartitionData) -> bool {

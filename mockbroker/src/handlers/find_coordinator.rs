@@ -5,12 +5,14 @@
 //! Leaves out: share coordinators.
 //! Differs from Apache Kafka: the internal topic is there the moment it is first asked for, so nobody has to ask twice.
 
-use super::Answer;
+use super::access::To;
+use super::{Answer, address};
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
 use crate::fault::Part;
 use crate::state::State;
 use crate::state::nodes::Node;
+use crate::state::security::acls::Operation;
 use crate::state::topics::{OFFSETS_TOPIC, TRANSACTIONS_TOPIC};
 use crate::time::Time;
 use crate::wire::Str;
@@ -20,10 +22,10 @@ use crate::wire::generated::find_coordinator_response::{Coordinator, FindCoordin
 pub(super) fn find_coordinator(state: &mut State, _: Time, from: &Caller, request: FindCoordinatorRequest) -> Answer {
     let key_type = request.key_type;
     if from.version >= 4 {
-        let rows = request.coordinator_keys.into_iter().map(|key| row(find(state, from, key_type, &key), key));
+        let rows = request.coordinator_keys.into_iter().map(|key| row(from, find(state, from, key_type, &key), key));
         return Answer::now(FindCoordinatorResponse { coordinators: rows.collect(), ..Default::default() });
     }
-    let one = row(find(state, from, key_type, &request.key), request.key);
+    let one = row(from, find(state, from, key_type, &request.key), request.key);
     Answer::now(FindCoordinatorResponse {
         error_code: one.error_code,
         // Kafka says so in words where nothing is wrong.
@@ -37,25 +39,22 @@ pub(super) fn find_coordinator(state: &mut State, _: Time, from: &Caller, reques
 
 fn find(state: &mut State, from: &Caller, key_type: i8, key: &str) -> Result<Node, Reject> {
     from.check_fault(Part::Named(key))?;
-    let topic = match key_type {
-        0 => OFFSETS_TOPIC,
-        1 => TRANSACTIONS_TOPIC,
+    let (topic, resource) = match key_type {
+        0 => (OFFSETS_TOPIC, To::Group(key)),
+        1 => (TRANSACTIONS_TOPIC, To::TransactionalId(key)),
         _ => return Err(ErrorCode::InvalidRequest.into()),
     };
+    from.check_access(state, Operation::Describe, resource)?;
     let id = state.coordinator(topic, key)?;
     state.nodes.get(id).cloned().ok_or_else(|| ErrorCode::CoordinatorNotAvailable.into())
 }
 
-fn row(found: Result<Node, Reject>, key: Str) -> Coordinator {
+fn row(from: &Caller, found: Result<Node, Reject>, key: Str) -> Coordinator {
     match found {
-        Ok(node) => Coordinator {
-            key,
-            node_id: node.id.0,
-            host: Str::from(node.host.as_str()),
-            port: i32::from(node.port),
-            error_code: 0,
-            error_message: Some(Str::default()),
-        },
+        Ok(node) => {
+            let (host, port) = address(&node, from.listener);
+            Coordinator { key, node_id: node.id.0, host, port, error_code: 0, error_message: Some(Str::default()) }
+        }
         Err(reject) => Coordinator {
             key,
             node_id: -1,

@@ -1,18 +1,35 @@
 //! What the handlers of groups have in common.
 
+use super::access::To;
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
 use crate::fault::Part;
 use crate::state::State;
+use crate::state::security::acls::Operation;
 use crate::wire::Str;
 
-/// Refuses unless the group has a name and the broker that was asked coordinates it.
-pub(super) fn coordinated(state: &State, from: &Caller, group: &str) -> Result<(), Reject> {
+/// Refuses unless the caller may do this to the group, it has a name and the broker that was asked coordinates it.
+pub(super) fn coordinated(state: &State, from: &Caller, operation: Operation, group: &str) -> Result<(), Reject> {
     from.check_fault(Part::Named(group))?;
+    from.check_access(state, operation, To::Group(group))?;
     if group.is_empty() {
         return Err(ErrorCode::InvalidGroupId.into());
     }
     state.check_coordinator(from.node, group)
+}
+
+/// Refuses unless the caller may see every one of these topics.
+pub(super) fn seeing_all<'a>(
+    state: &State,
+    from: &Caller,
+    topics: impl IntoIterator<Item = &'a str>,
+) -> Result<(), Reject> {
+    topics.into_iter().try_for_each(|topic| from.check_access(state, Operation::Describe, To::Topic(topic)))
+}
+
+/// What a group's description says instead of its members when the caller may not see all their topics.
+pub(super) fn unseen_topics() -> Reject {
+    Reject::new(ErrorCode::TopicAuthorizationFailed, "members of this group read topics you may not describe")
 }
 
 /// Refuses unless the brokers speak the consumer protocol (KIP-848): `group.coordinator.rebalance.protocols`, and the

@@ -10,6 +10,7 @@ use crate::cluster::Caller;
 use crate::error::Reject;
 use crate::state::State;
 use crate::state::groups::Claim;
+use crate::state::security::acls::Operation;
 use crate::time::Time;
 use crate::wire::generated::heartbeat_request::HeartbeatRequest;
 use crate::wire::generated::heartbeat_response::HeartbeatResponse;
@@ -20,7 +21,7 @@ pub(super) fn heartbeat(state: &mut State, now: Time, from: &Caller, request: He
 }
 
 fn beat(state: &mut State, now: Time, from: &Caller, request: &HeartbeatRequest) -> Result<(), Reject> {
-    coordinated(state, from, &request.group_id)?;
+    coordinated(state, from, Operation::Read, &request.group_id)?;
     let claim = Claim {
         member_id: &request.member_id,
         instance_id: request.group_instance_id.as_deref(),

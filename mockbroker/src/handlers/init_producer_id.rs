@@ -6,10 +6,12 @@
 //! Differs from Apache Kafka: ids count from 0; Kafka's come in blocks of 1,000 a broker.
 
 use super::Answer;
+use super::access::To;
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
 use crate::fault::Part;
 use crate::state::State;
+use crate::state::security::acls::Operation;
 use crate::state::transactions::Identity;
 use crate::time::Time;
 use crate::wire::generated::init_producer_id_request::InitProducerIdRequest;
@@ -34,6 +36,11 @@ pub(super) fn init_producer_id(state: &mut State, now: Time, from: &Caller, requ
 fn init(state: &mut State, now: Time, from: &Caller, request: &InitProducerIdRequest) -> Result<Identity, Reject> {
     let part = request.transactional_id.as_deref().map_or(Part::Whole, Part::Named);
     from.check_fault(part)?;
+    match request.transactional_id.as_deref() {
+        Some(id) => from.check_access(state, Operation::Write, To::TransactionalId(id))?,
+        None if from.may_write_somewhere(state) => {}
+        None => from.check_access(state, Operation::IdempotentWrite, To::Cluster)?,
+    }
     let expected = match (request.producer_id, request.producer_epoch) {
         (-1, -1) => None,
         (-1, _) | (_, -1) => return Err(ErrorCode::InvalidRequest.into()),

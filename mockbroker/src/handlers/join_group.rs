@@ -12,6 +12,7 @@ use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
 use crate::state::State;
 use crate::state::groups::{Candidate, GroupAnswer, JoinRefusal, Joined, Protocol};
+use crate::state::security::acls::Operation;
 use crate::time::Time;
 use crate::wire::Str;
 use crate::wire::generated::join_group_request::JoinGroupRequest;
@@ -57,13 +58,15 @@ fn candidate<'a>(from: &'a Caller, request: &'a JoinGroupRequest) -> Candidate<'
 fn admit(state: &State, from: &Caller, candidate: &Candidate<'_>) -> Result<(), JoinRefusal> {
     let refuse = |reject: Reject| {
         // Only what is refused before a coordinator is looked for repeats the member's id.
-        let repeated = if reject.code == ErrorCode::NotCoordinator { "" } else { candidate.member_id };
+        let unrepeated = matches!(reject.code, ErrorCode::NotCoordinator | ErrorCode::GroupAuthorizationFailed);
+        let repeated = if unrepeated { "" } else { candidate.member_id };
         JoinRefusal { code: reject.code, member_id: repeated.to_owned() }
     };
     let timeouts = state.groups.check_candidate(candidate);
-    match coordinated(state, from, candidate.group) {
-        // A group without a name comes first, another broker's group last.
-        Err(reject) if reject.code == ErrorCode::InvalidGroupId => Err(refuse(reject)),
+    let first = [ErrorCode::GroupAuthorizationFailed, ErrorCode::InvalidGroupId];
+    match coordinated(state, from, Operation::Read, candidate.group) {
+        // A group one may not use or without a name comes first, another broker's group last.
+        Err(reject) if first.contains(&reject.code) => Err(refuse(reject)),
         coordinated => timeouts.and(coordinated).map_err(refuse),
     }
 }

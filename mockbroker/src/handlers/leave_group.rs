@@ -10,6 +10,7 @@ use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
 use crate::state::State;
 use crate::state::groups::Leaver;
+use crate::state::security::acls::Operation;
 use crate::time::Time;
 use crate::wire::generated::leave_group_request::{LeaveGroupRequest, MemberIdentity};
 use crate::wire::generated::leave_group_response::{LeaveGroupResponse, MemberResponse};
@@ -43,7 +44,7 @@ fn leave(
     from: &Caller,
     request: &LeaveGroupRequest,
 ) -> Result<Vec<Result<(), ErrorCode>>, Reject> {
-    coordinated(state, from, &request.group_id)?;
+    coordinated(state, from, Operation::Read, &request.group_id)?;
     let leavers = request.members.iter();
     let leavers = leavers
         .map(|member| Leaver { member_id: &member.member_id, instance_id: member.group_instance_id.as_deref() })

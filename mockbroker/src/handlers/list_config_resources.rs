@@ -5,10 +5,12 @@
 //! Differs from Apache Kafka: resources of a type come sorted.
 
 use super::Answer;
+use super::access::To;
 use super::config_resources::ResourceKind;
 use crate::cluster::Caller;
 use crate::error::ErrorCode;
 use crate::state::State;
+use crate::state::security::acls::Operation;
 use crate::time::Time;
 use crate::wire::Str;
 use crate::wire::generated::list_config_resources_request::ListConfigResourcesRequest;
@@ -20,6 +22,9 @@ pub(super) fn list_config_resources(
     from: &Caller,
     request: ListConfigResourcesRequest,
 ) -> Answer {
+    if let Err(reject) = from.check_access(state, Operation::DescribeConfigs, To::Cluster) {
+        return Answer::now(ListConfigResourcesResponse { error_code: reject.code.code(), ..Default::default() });
+    }
     let asked = request.resource_types;
     if asked.iter().any(|kind| ResourceKind::from_code(*kind).is_none()) {
         let error_code = ErrorCode::UnsupportedVersion.code();

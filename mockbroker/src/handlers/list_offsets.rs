@@ -5,9 +5,11 @@
 //! Differs from Apache Kafka: none known.
 
 use super::Answer;
+use super::access::To;
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
 use crate::state::State;
+use crate::state::security::acls::Operation;
 use crate::time::Time;
 use crate::wire::Str;
 use crate::wire::generated::list_offsets_request::{ListOffsetsPartition, ListOffsetsRequest};
@@ -26,15 +28,17 @@ const EARLIEST_PENDING_UPLOAD: i64 = -6;
 pub(super) fn list_offsets(state: &mut State, _: Time, from: &Caller, request: ListOffsetsRequest) -> Answer {
     let committed_only = request.isolation_level == 1;
     let topics = request.topics.into_iter().map(|topic| {
+        let permitted = from.check_access(state, Operation::Describe, To::Topic(&topic.name));
         // A partition named twice is refused once.
         let mut times: IndexMap<i32, (u32, &ListOffsetsPartition)> = IndexMap::new();
         for partition in &topic.partitions {
             times.entry(partition.partition_index).or_insert((0, partition)).0 += 1;
         }
         let rows = times.into_iter().map(|(index, (times, partition))| {
-            let found = match times {
-                1 => find(state, from, committed_only, &topic.name, partition),
-                _ => Err(ErrorCode::InvalidRequest.into()),
+            let found = match (&permitted, times) {
+                (Err(reject), _) => Err(reject.clone()),
+                (Ok(()), 1) => find(state, from, committed_only, &topic.name, partition),
+                (Ok(()), _) => Err(ErrorCode::InvalidRequest.into()),
             };
             row(from.version, index, found)
         });

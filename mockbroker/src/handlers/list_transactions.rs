@@ -6,10 +6,12 @@
 //! Differs from Apache Kafka: patterns are those of Rust's `regex`, which has no look-around and no back-references.
 
 use super::Answer;
+use super::access::To;
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
 use crate::fault::Part;
 use crate::state::State;
+use crate::state::security::acls::Operation;
 use crate::state::transactions::{Filter, Status};
 use crate::time::Time;
 use crate::wire::Str;
@@ -48,6 +50,7 @@ fn list(
     let found = state.transactions.list(state.wall_clock_ms(now), &filter);
     let mine = found
         .filter(|(id, _)| state.transaction_coordinator(id) == Some(from.node))
+        .filter(|(id, _)| from.has_access(state, Operation::Describe, To::TransactionalId(id)))
         .filter(|(id, _)| pattern.as_ref().is_none_or(|pattern| pattern.is_match(id)));
     let transaction_states = mine.map(|(id, transaction)| TransactionState {
         transactional_id: Str::from(id),

@@ -5,10 +5,13 @@
 //! Leaves out: nothing.
 //! Differs from Apache Kafka: none known.
 
-use super::{Answer, CLUSTER_OPERATIONS, NO_OPERATIONS, TOPIC_OPERATIONS, ids, rack};
+use super::access::To;
+use super::{Answer, NO_OPERATIONS, address, ids, rack};
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
 use crate::fault::Part;
+use crate::state::nodes::ListenerId;
+use crate::state::security::acls::Operation;
 use crate::state::topics::{self, Partition, Topic};
 use crate::state::{NewTopic, State};
 use crate::time::Time;
@@ -28,7 +31,10 @@ pub(super) fn metadata(state: &mut State, _: Time, from: &Caller, request: Metad
         return Answer::now(refused);
     }
     let topics = match asked {
-        None => state.topics.iter().map(|topic| found(state, topic, operations)).collect(),
+        None => {
+            let seen = |topic: &&Topic| from.has_access(state, Operation::Describe, To::Topic(&topic.name));
+            state.topics.iter().filter(seen).map(|topic| found(state, from, topic, operations)).collect()
+        }
         Some(asked) => {
             let mut rows: IndexMap<(Option<Str>, Uuid), MetadataResponseTopic> = IndexMap::new();
             for topic in asked {
@@ -39,12 +45,12 @@ pub(super) fn metadata(state: &mut State, _: Time, from: &Caller, request: Metad
         }
     };
     Answer::now(MetadataResponse {
-        brokers: brokers(state),
+        brokers: brokers(state, from.listener),
         cluster_id: Some(Str::from(state.cluster_id.as_str())),
         controller_id: state.nodes.controller().map_or(-1, |node| node.0),
         topics,
         cluster_authorized_operations: if request.include_cluster_authorized_operations {
-            CLUSTER_OPERATIONS
+            from.operations_on_cluster(state)
         } else {
             NO_OPERATIONS
         },
@@ -85,14 +91,27 @@ fn one(
             None => return missing(None, asked.topic_id, ErrorCode::UnknownTopicId),
         },
     };
+    if let Err(reject) = from.check_access(state, Operation::Describe, To::Topic(&name)) {
+        // Who asked by id learns no name.
+        return missing(asked.name, asked.topic_id, reject.code);
+    }
     if let Some(topic) = state.topics.get(&name) {
-        return found(state, topic, operations);
+        return found(state, from, topic, operations);
+    }
+    if may_create && !may_create_topic(state, from, &name) {
+        let row = missing(Some(name.clone()), Uuid::ZERO, ErrorCode::TopicAuthorizationFailed);
+        return MetadataResponseTopic { is_internal: topics::is_internal(&name), ..row };
     }
     // What is refused is not created; the error is put into the answer when it is whole.
     let may_create = may_create && from.is_spared(Part::Topic(&name));
     let reject = if may_create { create(state, &name) } else { topics::check_name(&name) };
     let code = reject.map_or_else(|reject| reject.code, |()| ErrorCode::UnknownTopicOrPartition);
-    missing(Some(name), Uuid::ZERO, code)
+    let topic_authorized_operations = told_operations(state, from, &name, operations);
+    MetadataResponseTopic { topic_authorized_operations, ..missing(Some(name), Uuid::ZERO, code) }
+}
+
+fn may_create_topic(state: &State, from: &Caller, name: &str) -> bool {
+    from.has_access(state, Operation::Create, To::Cluster) || from.has_access(state, Operation::Create, To::Topic(name))
 }
 
 /// Creates the topic; the client hears of it when it asks again, as with Kafka, whose controller needs a moment.
@@ -108,25 +127,28 @@ fn missing(name: Option<Str>, topic_id: Uuid, code: ErrorCode) -> MetadataRespon
     MetadataResponseTopic { error_code: code.code(), name, topic_id, ..Default::default() }
 }
 
-fn found(state: &State, topic: &Topic, operations: bool) -> MetadataResponseTopic {
+fn found(state: &State, from: &Caller, topic: &Topic, operations: bool) -> MetadataResponseTopic {
     let partitions = topic.partitions.iter().enumerate();
     MetadataResponseTopic {
         name: Some(Str::from(topic.name.as_str())),
         topic_id: topic.id,
         is_internal: topic.is_internal(),
         partitions: partitions.map(|(index, partition)| row(state, index as i32, partition)).collect(),
-        topic_authorized_operations: if operations { TOPIC_OPERATIONS } else { NO_OPERATIONS },
+        topic_authorized_operations: told_operations(state, from, &topic.name, operations),
         ..Default::default()
     }
 }
 
-/// The brokers that run.
-pub(crate) fn brokers(state: &State) -> Vec<MetadataResponseBroker> {
-    let rows = state.nodes.alive().map(|node| MetadataResponseBroker {
-        node_id: node.id.0,
-        host: Str::from(node.host.as_str()),
-        port: i32::from(node.port),
-        rack: rack(node),
+/// What the caller may do to a topic, there or not, if that was asked.
+fn told_operations(state: &State, from: &Caller, topic: &str, asked: bool) -> i32 {
+    if asked { from.operations_on(state, To::Topic(topic)) } else { NO_OPERATIONS }
+}
+
+/// The brokers that run, as clients reach them that came by this listener.
+pub(crate) fn brokers(state: &State, listener: ListenerId) -> Vec<MetadataResponseBroker> {
+    let rows = state.nodes.alive().map(|node| {
+        let (host, port) = address(node, listener);
+        MetadataResponseBroker { node_id: node.id.0, host, port, rack: rack(node) }
     });
     rows.collect()
 }

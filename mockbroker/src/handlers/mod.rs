@@ -3,6 +3,8 @@
 //!
 //! The table below is the only list of APIs: what is in it is advertised, decoded and answered, in these versions.
 
+mod access;
+mod acl_bindings;
 mod add_offsets_to_txn;
 mod add_partitions_to_txn;
 mod alter_client_quotas;
@@ -10,16 +12,20 @@ mod alter_configs;
 mod alter_partition_reassignments;
 mod alter_replica_log_dirs;
 mod alter_share_group_offsets;
+mod alter_user_scram_credentials;
 mod api_versions;
 mod config_resources;
 mod consumer_group_describe;
 mod consumer_group_heartbeat;
+mod create_acls;
 mod create_partitions;
 mod create_topics;
+mod delete_acls;
 mod delete_groups;
 mod delete_records;
 mod delete_share_group_offsets;
 mod delete_topics;
+mod describe_acls;
 mod describe_client_quotas;
 mod describe_cluster;
 mod describe_configs;
@@ -30,6 +36,7 @@ mod describe_quorum;
 mod describe_share_group_offsets;
 mod describe_topic_partitions;
 mod describe_transactions;
+mod describe_user_scram_credentials;
 mod elect_leaders;
 mod end_txn;
 mod fetch;
@@ -51,6 +58,8 @@ mod offset_delete;
 mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
+mod sasl_authenticate;
+mod sasl_handshake;
 mod share_acknowledge;
 mod share_fetch;
 mod share_group_describe;
@@ -71,7 +80,7 @@ use crate::parked::PartitionName;
 use crate::release::Release;
 use crate::state::State;
 use crate::state::groups::GroupAnswer;
-use crate::state::nodes::{Node, NodeId};
+use crate::state::nodes::{ListenerId, Node, NodeId};
 use crate::time::Time;
 use crate::wire::{ApiKey, Request, Response, Str, Uuid};
 
@@ -80,6 +89,15 @@ use crate::wire::{ApiKey, Request, Response, Str, Uuid};
 pub(crate) enum Answer {
     /// The response.
     Now(Box<Response>),
+    /// The response, after which the connection closes for this reason.
+    Last(Box<Response>, String),
+    /// The response to a bare token, which is a bare token (before KIP-152).
+    Token {
+        /// The response whose token it is.
+        response: Box<Response>,
+        /// Whether the client is inside now.
+        last: bool,
+    },
     /// The client expects none.
     Nothing,
     /// Kafka would close the connection, for this reason.
@@ -132,6 +150,11 @@ impl Answer {
     pub(crate) fn now(response: impl Into<Response>) -> Self {
         Self::Now(Box::new(response.into()))
     }
+
+    /// A response, after which the connection closes.
+    pub(crate) fn last(response: impl Into<Response>, reason: String) -> Self {
+        Self::Last(Box::new(response.into()), reason)
+    }
 }
 
 /// Declares the table once: which versions are served, and who answers.
@@ -165,6 +188,7 @@ apis! {
     SyncGroup 0..=5 => sync_group::sync_group;
     DescribeGroups 0..=6 => describe_groups::describe_groups;
     ListGroups 0..=5 => list_groups::list_groups;
+    SaslHandshake 0..=1 => sasl_handshake::sasl_handshake;
     ApiVersions 0..=4 => api_versions::api_versions;
     CreateTopics 2..=7 => create_topics::create_topics;
     DeleteTopics 1..=6 => delete_topics::delete_topics;
@@ -176,10 +200,14 @@ apis! {
     EndTxn 0..=5 => end_txn::end_txn;
     WriteTxnMarkers 1..=2 => write_txn_markers::write_txn_markers;
     TxnOffsetCommit 0..=5 => txn_offset_commit::txn_offset_commit;
+    DescribeAcls 1..=3 => describe_acls::describe_acls;
+    CreateAcls 1..=3 => create_acls::create_acls;
+    DeleteAcls 1..=3 => delete_acls::delete_acls;
     DescribeConfigs 1..=4 => describe_configs::describe_configs;
     AlterConfigs 0..=2 => alter_configs::alter_configs;
     AlterReplicaLogDirs 1..=2 => alter_replica_log_dirs::alter_replica_log_dirs;
     DescribeLogDirs 1..=5 => describe_log_dirs::describe_log_dirs;
+    SaslAuthenticate 0..=2 => sasl_authenticate::sasl_authenticate;
     CreatePartitions 0..=3 => create_partitions::create_partitions;
     DeleteGroups 0..=2 => delete_groups::delete_groups;
     OffsetDelete 0..=0 => offset_delete::offset_delete;
@@ -191,6 +219,8 @@ apis! {
     AlterClientQuotas 0..=1 => alter_client_quotas::alter_client_quotas;
     DescribeQuorum 0..=2 => describe_quorum::describe_quorum;
     UpdateFeatures 0..=2 => update_features::update_features;
+    DescribeUserScramCredentials 0..=0 => describe_user_scram_credentials::describe_user_scram_credentials;
+    AlterUserScramCredentials 0..=0 => alter_user_scram_credentials::alter_user_scram_credentials;
     DescribeCluster 0..=2 => describe_cluster::describe_cluster;
     DescribeProducers 0..=0 => describe_producers::describe_producers;
     DescribeTransactions 0..=0 => describe_transactions::describe_transactions;
@@ -210,6 +240,7 @@ apis! {
     DeleteShareGroupOffsets 0..=0 => delete_share_group_offsets::delete_share_group_offsets;
 }
 
+pub(crate) use api_versions::is_valid as is_valid_api_versions;
 pub(crate) use fetch::resume as resume_fetch;
 pub(crate) use metadata::{brokers as metadata_brokers, row as metadata_row};
 pub(crate) use share_fetch::resume as resume_share_fetch;
@@ -240,24 +271,8 @@ pub(crate) fn serves(release: Release, api: ApiKey, version: i16) -> bool {
         && api.request_versions().contains(&version)
 }
 
-/// All operations on a topic as a bit field, what a cluster without an authoriser allows everyone.
-const TOPIC_OPERATIONS: i32 = operations(&[3, 4, 5, 6, 7, 8, 10, 11]);
-/// All operations on a group: read, delete, describe, describe and alter its configs.
-const GROUP_OPERATIONS: i32 = operations(&[3, 6, 8, 10, 11]);
-/// All operations on the cluster.
-const CLUSTER_OPERATIONS: i32 = operations(&[5, 7, 8, 9, 10, 11, 12]);
 /// "Not asked for."
 const NO_OPERATIONS: i32 = i32::MIN;
-
-const fn operations(codes: &[i32]) -> i32 {
-    let mut bits = 0;
-    let mut at = 0;
-    while at < codes.len() {
-        bits |= 1 << codes[at];
-        at += 1;
-    }
-    bits
-}
 
 /// The topic a request names: by id where it has one, else by name.
 fn named_topic(state: &State, by_id: bool, id: Uuid, name: &Str) -> Result<String, Reject> {
@@ -282,6 +297,12 @@ fn message(reject: &Reject) -> Option<Str> {
 
 fn ids(nodes: &[NodeId]) -> Vec<i32> {
     nodes.iter().map(|node| node.0).collect()
+}
+
+/// The host and port of a broker for clients that came by this listener.
+fn address(node: &Node, listener: ListenerId) -> (Str, i32) {
+    let (host, port) = node.address(listener);
+    (Str::from(host), i32::from(port))
 }
 
 fn rack(node: &Node) -> Option<Str> {

@@ -6,12 +6,14 @@
 //! Differs from Apache Kafka: none known.
 
 use super::Answer;
+use super::access::{To, permitted_topic};
 use super::groups::code;
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
 use crate::fault::Part;
 use crate::state::State;
 use crate::state::groups::{Claim, Commit, NewOffset};
+use crate::state::security::acls::Operation;
 use crate::time::{self, Time};
 use crate::wire::Uuid;
 use crate::wire::generated::offset_commit_request::{
@@ -32,9 +34,13 @@ const DEFAULT_RETENTION: i64 = -1;
 
 pub(super) fn offset_commit(state: &mut State, now: Time, from: &Caller, mut request: OffsetCommitRequest) -> Answer {
     let mut rows = Rows { by_id: from.version >= TOPIC_IDS_FROM, topics: Vec::new() };
+    if let Err(reject) = from.check_access(state, Operation::Read, To::Group(&request.group_id)) {
+        refuse_all(&reject, request.topics, &mut rows);
+        return Answer::now(OffsetCommitResponse { topics: rows.topics, ..Default::default() });
+    }
     let mut known = Vec::new();
     for topic in std::mem::take(&mut request.topics) {
-        known.extend(only_known(state, topic, &mut rows));
+        known.extend(only_known(state, from, topic, &mut rows));
     }
     if !known.is_empty() {
         match begin(state, now, from, &request).and_then(|commit| check_all(commit, &known)) {
@@ -45,11 +51,17 @@ pub(super) fn offset_commit(state: &mut State, now: Time, from: &Caller, mut req
     Answer::now(OffsetCommitResponse { topics: rows.topics, ..Default::default() })
 }
 
-/// The topic with those of its partitions that exist, its name and id filled in; the others go straight to the answer,
+/// The topic, if the caller may read it, with those of its partitions that exist, its name and id filled in; the others go straight to the answer,
 /// before the rows of those that are committed, as Kafka puts them.
-fn only_known(state: &State, mut topic: OffsetCommitRequestTopic, rows: &mut Rows) -> Option<OffsetCommitRequestTopic> {
-    if let Err(code) = resolve(state, rows.by_id, &mut topic) {
-        rows.add(&topic, topic.partitions.iter().map(|partition| (partition.partition_index, code.code())));
+fn only_known(
+    state: &State,
+    from: &Caller,
+    mut topic: OffsetCommitRequestTopic,
+    rows: &mut Rows,
+) -> Option<OffsetCommitRequestTopic> {
+    if let Err(reject) = resolve(state, from, rows.by_id, &mut topic) {
+        let code = reject.code.code();
+        rows.add(&topic, topic.partitions.iter().map(|partition| (partition.partition_index, code)));
         return None;
     }
     let exists = |partition: &OffsetCommitRequestPartition| {
@@ -62,10 +74,9 @@ fn only_known(state: &State, mut topic: OffsetCommitRequestTopic, rows: &mut Row
     Some(topic).filter(|topic| !topic.partitions.is_empty())
 }
 
-fn resolve(state: &State, by_id: bool, topic: &mut OffsetCommitRequestTopic) -> Result<(), ErrorCode> {
-    if by_id {
-        topic.name = state.topics.name_of(topic.topic_id).ok_or(ErrorCode::UnknownTopicId)?.into();
-    } else {
+fn resolve(state: &State, from: &Caller, by_id: bool, topic: &mut OffsetCommitRequestTopic) -> Result<(), Reject> {
+    topic.name = permitted_topic(state, from, Operation::Read, by_id, topic.topic_id, &topic.name)?.into();
+    if !by_id {
         topic.topic_id = state.topics.get(&topic.name).ok_or(ErrorCode::UnknownTopicOrPartition)?.id;
     }
     Ok(())

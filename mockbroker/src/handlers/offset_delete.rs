@@ -5,12 +5,14 @@
 //! Differs from Apache Kafka: none known.
 
 use super::Answer;
+use super::access::To;
 use super::groups::{code, coordinated};
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
 use crate::fault::Part;
 use crate::state::State;
 use crate::state::groups::OffsetDelete;
+use crate::state::security::acls::Operation;
 use crate::time::Time;
 use crate::wire::Str;
 use crate::wire::generated::offset_delete_request::{OffsetDeleteRequest, OffsetDeleteRequestTopic};
@@ -22,7 +24,7 @@ pub(super) fn offset_delete(state: &mut State, _: Time, from: &Caller, request: 
     let mut rows = Rows::default();
     let mut known = Vec::new();
     for topic in &request.topics {
-        known.extend(only_known(state, topic, &mut rows));
+        known.extend(only_known(state, from, topic, &mut rows));
     }
     // A group whose offsets cannot be deleted is an error of the whole, whatever its topics.
     match begin(state, from, &request.group_id) {
@@ -40,9 +42,18 @@ pub(super) fn offset_delete(state: &mut State, _: Time, from: &Caller, request: 
     }
 }
 
-/// The topic with those of its partitions that exist; the others go straight to the answer.
-fn only_known(state: &State, topic: &OffsetDeleteRequestTopic, rows: &mut Rows) -> Option<(Str, Vec<i32>)> {
+/// The topic, if the caller may read it, with those of its partitions that exist; the others go straight to the answer.
+fn only_known(
+    state: &State,
+    from: &Caller,
+    topic: &OffsetDeleteRequestTopic,
+    rows: &mut Rows,
+) -> Option<(Str, Vec<i32>)> {
     let indexes = topic.partitions.iter().map(|partition| partition.partition_index);
+    if let Err(reject) = from.check_access(state, Operation::Read, To::Topic(&topic.name)) {
+        rows.add(&topic.name, indexes.map(|index| (index, reject.code.code())));
+        return None;
+    }
     let (known, unknown): (Vec<_>, Vec<_>) =
         indexes.partition(|index| state.topics.partition(&topic.name, *index).is_ok());
     rows.add(&topic.name, unknown.into_iter().map(|index| (index, ErrorCode::UnknownTopicOrPartition.code())));
@@ -50,7 +61,7 @@ fn only_known(state: &State, topic: &OffsetDeleteRequestTopic, rows: &mut Rows) 
 }
 
 fn begin<'a>(state: &'a mut State, from: &Caller, group: &str) -> Result<OffsetDelete<'a>, Reject> {
-    coordinated(state, from, group)?;
+    coordinated(state, from, Operation::Delete, group)?;
     state.groups.begin_offset_delete(group)
 }
 

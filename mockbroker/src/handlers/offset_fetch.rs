@@ -7,10 +7,12 @@
 //! Differs from Apache Kafka: none known.
 
 use super::Answer;
+use super::access::To;
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
 use crate::state::State;
 use crate::state::groups::CommittedOffset;
+use crate::state::security::acls::Operation;
 use crate::time::Time;
 use crate::wire::generated::offset_fetch_request::{
     OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopics,
@@ -75,11 +77,16 @@ fn one_group(
     require_stable: bool,
 ) -> OffsetFetchResponseGroup {
     // Unlike most requests of groups, this one may have an empty group id.
-    let admitted = state.check_coordinator(from.node, &group.group_id).and_then(|()| {
+    let permitted = from.check_access(state, Operation::Describe, To::Group(&group.group_id));
+    let admitted = permitted.and_then(|()| state.check_coordinator(from.node, &group.group_id)).and_then(|()| {
         state.groups.check_offset_fetch(&group.group_id, group.member_id.as_deref(), group.member_epoch)
     });
     let mut topics = match (admitted, group.topics) {
-        (Ok(()), None) => all_topics(state, from, &group.group_id),
+        (Ok(()), None) => {
+            let mut topics = all_topics(state, from, &group.group_id);
+            topics.retain(|topic| from.has_access(state, Operation::Describe, To::Topic(&topic.name)));
+            topics
+        }
         (Ok(()), Some(topics)) => named_topics(state, from, &group.group_id, topics),
         (Err(reject), Some(topics)) if from.version < GROUP_ERROR_FROM => {
             topics.into_iter().map(|topic| refused(topic, reject.code)).collect()
@@ -117,7 +124,7 @@ fn all_topics(state: &State, from: &Caller, group: &str) -> Vec<OffsetFetchRespo
     topics.filter(|topic| from.version < TOPIC_IDS_FROM || !topic.topic_id.is_zero()).collect()
 }
 
-/// What the group has committed for these topics. Topics whose id is unknown come last, as Kafka puts them.
+/// What the group has committed for these topics. Topics whose id is unknown, or which the caller may not see, come last, as Kafka puts them.
 fn named_topics(
     state: &State,
     from: &Caller,
@@ -136,10 +143,11 @@ fn named_topics(
 }
 
 fn name(state: &State, from: &Caller, topic: &OffsetFetchRequestTopics) -> Result<Str, Reject> {
-    if from.version < TOPIC_IDS_FROM {
-        return Ok(topic.name.clone());
-    }
-    Ok(state.topics.name_of(topic.topic_id).map(Str::from).ok_or(ErrorCode::UnknownTopicId)?)
+    let name = match from.version {
+        ..TOPIC_IDS_FROM => topic.name.clone(),
+        _ => state.topics.name_of(topic.topic_id).map(Str::from).ok_or(ErrorCode::UnknownTopicId)?,
+    };
+    from.check_access(state, Operation::Describe, To::Topic(&name)).map(|()| name)
 }
 
 fn one_topic(state: &State, group: &str, name: Str, topic: OffsetFetchRequestTopics) -> OffsetFetchResponseTopics {

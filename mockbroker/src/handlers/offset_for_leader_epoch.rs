@@ -5,9 +5,11 @@
 //! Differs from Apache Kafka: none known.
 
 use super::Answer;
+use super::access::To;
 use crate::cluster::Caller;
 use crate::error::Reject;
 use crate::state::State;
+use crate::state::security::acls::Operation;
 use crate::time::Time;
 use crate::wire::generated::offset_for_leader_epoch_request::{OffsetForLeaderEpochRequest, OffsetForLeaderPartition};
 use crate::wire::generated::offset_for_leader_epoch_response::{
@@ -34,6 +36,9 @@ fn end_of_epoch(
     topic: &str,
     asked: &OffsetForLeaderPartition,
 ) -> Result<(i32, i64), Reject> {
+    if !from.has_access(state, Operation::ClusterAction, To::Cluster) {
+        from.check_access(state, Operation::Describe, To::Topic(topic))?;
+    }
     let partition = state.topics.led_by(from.node, topic, asked.partition)?;
     partition.check_leader_epoch(asked.current_leader_epoch)?;
     let log = &partition.log;

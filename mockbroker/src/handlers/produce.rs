@@ -7,15 +7,17 @@
 //! Leaves out: nothing.
 //! Differs from Apache Kafka: none known.
 
+use super::access::{To, permitted_topic};
 use super::taking_part::take_part;
-use super::{Answer, message, named_topic, rack};
+use super::{Answer, address, message, rack};
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
 use crate::fault::Part;
 use crate::state::State;
 use crate::state::configs::{Compression, TopicSettings};
-use crate::state::nodes::NodeId;
+use crate::state::nodes::{ListenerId, NodeId};
 use crate::state::producers::Admission;
+use crate::state::security::acls::Operation;
 use crate::state::segments::{Incoming, RollAfter};
 use crate::state::topics;
 use crate::time::{Time, millis};
@@ -40,8 +42,8 @@ const ZSTD_FROM: i16 = 7;
 const KEPT_BYTES_MIN: usize = 64 * 1024;
 
 pub(super) fn produce(state: &mut State, now: Time, from: &Caller, request: ProduceRequest) -> Answer {
-    let allowed = transactional_records_need_an_id(&request);
-    let admitted = allowed.clone().and_then(|()| take_part(state, now, from, &request));
+    let admitted =
+        transactional_records_need_an_id(state, from, &request).and_then(|()| take_part(state, now, from, &request));
     let mut refusals = Vec::new();
     let mut waiting_for = Vec::new();
     let mut responses = Vec::with_capacity(request.topic_data.len());
@@ -49,16 +51,17 @@ pub(super) fn produce(state: &mut State, now: Time, from: &Caller, request: Prod
     for topic in request.topic_data {
         // A name that shares the frame's memory would keep the log from taking it over.
         let topic = TopicProduceData { name: topic.name.detached(), ..topic };
-        let name = named_topic(state, from.version >= 13, topic.topic_id, &topic.name);
+        let by_id = from.version >= 13;
+        let name = permitted_topic(state, from, Operation::Write, by_id, topic.topic_id, &topic.name);
         let mut rows = Vec::new();
         // Of a partition named twice Kafka takes the last.
         let by_index: IndexMap<i32, PartitionProduceData> =
             topic.partition_data.into_iter().map(|partition| (partition.index, partition)).collect();
         for partition in by_index.into_values() {
             let index = partition.index;
-            let appended = allowed
+            let appended = name
                 .clone()
-                .and_then(|()| name.clone().map_err(Refusal::from))
+                .map_err(Refusal::from)
                 .and_then(|name| match &admitted {
                     Ok(outside) => outside.check(&name, index).map(|()| name),
                     Err(refusal) => Err(refusal.clone()),
@@ -98,7 +101,8 @@ pub(super) fn produce(state: &mut State, now: Time, from: &Caller, request: Prod
         };
     }
     let response = ProduceResponse { responses, ..Default::default() };
-    let mut waiting = WaitingProduce { node: from.node, version: from.version, response, waiting_for };
+    let mut waiting =
+        WaitingProduce { node: from.node, listener: from.listener, version: from.version, response, waiting_for };
     if let Some(response) = resume(state, &mut waiting, request.timeout_ms <= 0) {
         return Answer::Now(Box::new(response));
     }
@@ -113,6 +117,7 @@ pub(super) fn produce(state: &mut State, now: Time, from: &Caller, request: Prod
 #[derive(Debug)]
 pub(crate) struct WaitingProduce {
     node: NodeId,
+    listener: ListenerId,
     version: i16,
     /// The answer as it is if all goes well.
     response: ProduceResponse,
@@ -154,7 +159,7 @@ pub(crate) fn resume(state: &State, produce: &mut WaitingProduce, time_is_up: bo
         return None;
     }
     let mut response = std::mem::take(&mut produce.response);
-    response.node_endpoints = leaders_named(state, &response);
+    response.node_endpoints = leaders_named(state, produce.listener, &response);
     Some(response.into())
 }
 
@@ -175,28 +180,26 @@ fn acknowledged(state: &State, node: NodeId, one: &Unacknowledged) -> Result<boo
     Ok(true)
 }
 
-fn leaders_named(state: &State, response: &ProduceResponse) -> Vec<NodeEndpoint> {
+fn leaders_named(state: &State, listener: ListenerId, response: &ProduceResponse) -> Vec<NodeEndpoint> {
     let rows = response.responses.iter().flat_map(|topic| &topic.partition_responses);
     let leaders: BTreeSet<_> = rows.map(|row| NodeId(row.current_leader.leader_id)).collect();
-    let nodes = leaders.into_iter().filter_map(|id| state.nodes.get(id)).map(|node| NodeEndpoint {
-        node_id: node.id.0,
-        host: Str::from(node.host.as_str()),
-        port: i32::from(node.port),
-        rack: rack(node),
+    let nodes = leaders.into_iter().filter_map(|id| state.nodes.get(id)).map(|node| {
+        let (host, port) = address(node, listener);
+        NodeEndpoint { node_id: node.id.0, host, port, rack: rack(node) }
     });
     nodes.collect()
 }
 
-/// A batch that belongs to a transaction, from a producer without a transactional id, forbids the whole request; so does one
-/// that cannot be looked at for it (`RequestUtils.hasTransactionalRecords`).
-fn transactional_records_need_an_id(request: &ProduceRequest) -> Result<(), Refusal> {
+/// A batch that belongs to a transaction, from a producer without a transactional id or not allowed to use it, forbids the
+/// whole request; so does one that cannot be looked at for it (`RequestUtils.hasTransactionalRecords`).
+fn transactional_records_need_an_id(state: &State, from: &Caller, request: &ProduceRequest) -> Result<(), Refusal> {
     let partitions = request.topic_data.iter().flat_map(|topic| &topic.partition_data);
     for bytes in partitions.filter_map(|partition| partition.records.as_ref()?.chunks().next()) {
         let whole = whole_batch(bytes).map_err(Refusal::explained)?;
         if whole.is_some() && BatchHeader::parse(bytes).is_ok_and(|header| header.is_transactional()) {
-            return match request.transactional_id {
+            return match &request.transactional_id {
                 None => Err(ErrorCode::TransactionalIdAuthorizationFailed.into()),
-                Some(_) => Ok(()),
+                Some(id) => Ok(from.check_access(state, Operation::Write, To::TransactionalId(id))?),
             };
         }
     }

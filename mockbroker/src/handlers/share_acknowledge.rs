@@ -5,6 +5,7 @@
 //! Leaves out: quotas.
 //! Differs from Apache Kafka: none known.
 
+use super::access::To;
 use super::groups::speaking_share_protocol;
 use super::sharing::{Said, Taken, endpoints, leader_named, names, take_in};
 use super::{Answer, rack};
@@ -12,6 +13,7 @@ use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
 use crate::fault::Part;
 use crate::state::State;
+use crate::state::security::acls::Operation;
 use crate::state::share::{FINAL_EPOCH, INITIAL_EPOCH};
 use crate::time::Time;
 use crate::wire::generated::share_acknowledge_request::{AcknowledgeTopic, ShareAcknowledgeRequest};
@@ -41,6 +43,7 @@ fn acknowledge(
 ) -> Result<ShareAcknowledgeResponse, Reject> {
     speaking_share_protocol(state)?;
     let (group, member) = names(request.group_id.as_ref(), request.member_id.as_ref())?;
+    from.check_access(state, Operation::Read, To::Group(&group))?;
     from.check_fault(Part::Named(&group))?;
     let who = (from.node, &*group, &*member);
     match request.share_session_epoch {

@@ -7,6 +7,7 @@
 //! Differs from Apache Kafka: the first fetch of a partition reads at once, where Kafka loads its state beside the
 //! request; what is left over when bytes are divided among partitions goes to the first of them, not to a random one.
 
+use super::access::To;
 use super::groups::speaking_share_protocol;
 use super::sharing::{RENEWS_FROM, Said, Taken, endpoints, leader_named, names, take_in};
 use super::{Answer, Waiting, rack};
@@ -16,6 +17,7 @@ use crate::fault::Part;
 use crate::state::State;
 use crate::state::log::{Log, Slice};
 use crate::state::nodes::NodeId;
+use crate::state::security::acls::Operation;
 use crate::state::share::{Acquired, Ask, FINAL_EPOCH, INITIAL_EPOCH, ReadBatch, Rules, ShareKey, SharePlace, Wanted};
 use crate::state::transaction_index::AbortedTransaction;
 use crate::time::{Time, millis};
@@ -74,6 +76,7 @@ pub(super) fn share_fetch(state: &mut State, now: Time, from: &Caller, request: 
 fn begin(state: &mut State, now: Time, from: &Caller, request: ShareFetchRequest) -> Result<WaitingShareFetch, Reject> {
     speaking_share_protocol(state)?;
     let (group, member) = names(request.group_id.as_ref(), request.member_id.as_ref())?;
+    from.check_access(state, Operation::Read, To::Group(&group))?;
     from.check_fault(Part::Named(&group))?;
     let renews = from.version >= RENEWS_FROM && request.is_renew_ack;
     check(&request, renews)?;
@@ -192,6 +195,7 @@ impl WaitingShareFetch {
 
 fn open_one(state: &mut State, now: Time, from: &Caller, wanted: &Wanted, place: &SharePlace) -> Result<(), Reject> {
     let name = wanted.name.as_deref().ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    from.check_access(state, Operation::Read, To::Topic(name))?;
     from.check_fault(Part::Partition(name, wanted.index))?;
     state.open_share(now, place)
 }

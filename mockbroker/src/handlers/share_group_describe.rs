@@ -4,12 +4,14 @@
 //! Leaves out: nothing.
 //! Differs from Apache Kafka: the answer has the order of the request.
 
-use super::groups::{coordinated, optional, speaking_share_protocol};
-use super::{Answer, GROUP_OPERATIONS, NO_OPERATIONS, message};
+use super::access::To;
+use super::groups::{coordinated, optional, seeing_all, speaking_share_protocol, unseen_topics};
+use super::{Answer, NO_OPERATIONS, message};
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
 use crate::state::State;
 use crate::state::groups::{SHARE_ASSIGNOR, ShareGroupView, ShareMemberView};
+use crate::state::security::acls::Operation;
 use crate::time::Time;
 use crate::wire::Str;
 use crate::wire::generated::share_group_describe_request::ShareGroupDescribeRequest;
@@ -23,9 +25,13 @@ pub(super) fn share_group_describe(
     from: &Caller,
     request: ShareGroupDescribeRequest,
 ) -> Answer {
-    let operations = if request.include_authorized_operations { GROUP_OPERATIONS } else { NO_OPERATIONS };
+    let asks = request.include_authorized_operations;
     let groups = request.group_ids.into_iter().map(|group_id| match describe(state, from, &group_id) {
-        Ok(view) => DescribedGroup { group_id, authorized_operations: operations, ..described(view) },
+        Ok(view) => DescribedGroup {
+            authorized_operations: if asks { from.operations_on(state, To::Group(&group_id)) } else { NO_OPERATIONS },
+            group_id,
+            ..described(view)
+        },
         Err(reject) => refused(group_id, &reject),
     });
     Answer::now(ShareGroupDescribeResponse { groups: groups.collect(), ..Default::default() })
@@ -33,8 +39,11 @@ pub(super) fn share_group_describe(
 
 fn describe(state: &State, from: &Caller, group: &str) -> Result<ShareGroupView, Reject> {
     speaking_share_protocol(state)?;
-    coordinated(state, from, group)?;
-    state.groups.describe_share(group)
+    coordinated(state, from, Operation::Describe, group)?;
+    let view = state.groups.describe_share(group)?;
+    let assigned = view.members.iter().flat_map(|member| &member.assignment);
+    seeing_all(state, from, assigned.map(|(topic, ..)| topic.as_str())).map_err(|_| unseen_topics())?;
+    Ok(view)
 }
 
 fn described(view: ShareGroupView) -> DescribedGroup {
@@ -65,8 +74,9 @@ fn member(member: ShareMemberView) -> Member {
     }
 }
 
-/// Only a group that is not there is explained.
+/// Only a group that is not there, or reads what may not be seen, is explained.
 fn refused(group_id: Str, reject: &Reject) -> DescribedGroup {
-    let error_message = message(reject).filter(|_| reject.code == ErrorCode::GroupIdNotFound);
+    let error_message = message(reject)
+        .filter(|_| matches!(reject.code, ErrorCode::GroupIdNotFound | ErrorCode::TopicAuthorizationFailed));
     DescribedGroup { group_id, error_code: reject.code.code(), error_message, ..Default::default() }
 }

@@ -6,12 +6,14 @@
 //! Kafka's state topic may take longer to be ready.
 
 use super::Answer;
-use super::groups::{coordinated, explained, speaking_share_protocol};
+use super::access::To;
+use super::groups::{coordinated, explained, seeing_all, speaking_share_protocol};
 use super::sharing::is_valid_id;
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
 use crate::state::State;
 use crate::state::groups::{Beaten, ShareBeat};
+use crate::state::security::acls::Operation;
 use crate::time::Time;
 use crate::wire::Str;
 use crate::wire::generated::share_group_heartbeat_request::ShareGroupHeartbeatRequest;
@@ -41,8 +43,10 @@ pub(super) fn share_group_heartbeat(
 
 fn beat(state: &mut State, now: Time, from: &Caller, request: &ShareGroupHeartbeatRequest) -> Result<Beaten, Reject> {
     speaking_share_protocol(state)?;
+    from.check_access(state, Operation::Read, To::Group(&request.group_id))?;
+    seeing_all(state, from, request.subscribed_topic_names.iter().flatten().map(|topic| topic.as_str()))?;
     check(request)?;
-    coordinated(state, from, &request.group_id)?;
+    coordinated(state, from, Operation::Read, &request.group_id)?;
     let pace = state.share_pace(&request.group_id);
     let topics = request.subscribed_topic_names.as_ref();
     let beat = ShareBeat {

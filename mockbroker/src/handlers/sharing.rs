@@ -1,11 +1,13 @@
 //! What the handlers of share consumers have in common: who they are, and what they say became of records.
 
+use super::access::To;
 use super::message;
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
 use crate::fault::Part;
 use crate::state::State;
 use crate::state::nodes::Node;
+use crate::state::security::acls::Operation;
 use crate::state::share::{Acknowledgement, Outcome, ShareKey};
 use crate::time::Time;
 use crate::wire::{Str, Uuid};
@@ -90,6 +92,7 @@ fn acknowledge(
     meant: &[Acknowledgement],
 ) -> Result<(), Reject> {
     let name = state.topics.name_of(key.topic).map(str::to_owned).unwrap_or_default();
+    from.check_access(state, Operation::Read, To::Topic(&name))?;
     from.check_fault(Part::Partition(&name, key.index))?;
     let rules = state.share_rules(&key.group);
     let place = (from.node, key);

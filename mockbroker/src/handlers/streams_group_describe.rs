@@ -4,12 +4,14 @@
 //! Leaves out: offsets of tasks, which Kafka 4.3 does not look at either.
 //! Differs from Apache Kafka: the answer has the order of the request.
 
+use super::access::To;
 use super::groups::{coordinated, optional, speaking_streams_protocol};
-use super::{Answer, GROUP_OPERATIONS, NO_OPERATIONS, message};
+use super::{Answer, NO_OPERATIONS, message};
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
 use crate::state::State;
 use crate::state::groups::{InternalTopic, StreamsGroupView, StreamsMemberView, TaskSets, Tasks};
+use crate::state::security::acls::Operation;
 use crate::time::Time;
 use crate::wire::Str;
 use crate::wire::generated::streams_group_describe_request::StreamsGroupDescribeRequest;
@@ -24,9 +26,13 @@ pub(super) fn streams_group_describe(
     from: &Caller,
     request: StreamsGroupDescribeRequest,
 ) -> Answer {
-    let operations = if request.include_authorized_operations { GROUP_OPERATIONS } else { NO_OPERATIONS };
+    let asks = request.include_authorized_operations;
     let groups = request.group_ids.into_iter().map(|group_id| match describe(state, from, &group_id) {
-        Ok(view) => DescribedGroup { group_id, authorized_operations: operations, ..described(view) },
+        Ok(view) => DescribedGroup {
+            authorized_operations: if asks { from.operations_on(state, To::Group(&group_id)) } else { NO_OPERATIONS },
+            group_id,
+            ..described(view)
+        },
         Err(reject) => refused(group_id, &reject),
     });
     Answer::now(StreamsGroupDescribeResponse { groups: groups.collect(), ..Default::default() })
@@ -34,7 +40,7 @@ pub(super) fn streams_group_describe(
 
 fn describe(state: &State, from: &Caller, group: &str) -> Result<StreamsGroupView, Reject> {
     speaking_streams_protocol(state)?;
-    coordinated(state, from, group)?;
+    coordinated(state, from, Operation::Describe, group)?;
     state.groups.describe_streams(group)
 }
 

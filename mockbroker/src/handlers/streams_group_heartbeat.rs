@@ -8,12 +8,14 @@
 //! out of a hash map; internal topics are there at once, where Kafka makes them beside the request.
 
 use super::Answer;
-use super::groups::{coordinated, explained, speaking_streams_protocol};
+use super::access::To;
+use super::groups::{coordinated, explained, seeing_all, speaking_streams_protocol};
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
 use crate::state::groups::{
     EndpointPartitions, InternalTopic, StreamsBeat, StreamsBeaten, Subtopology, TaskSets, Tasks, Topology,
 };
+use crate::state::security::acls::Operation;
 use crate::state::{NewTopic, State, topics};
 use crate::time::Time;
 use crate::wire::Str;
@@ -48,10 +50,12 @@ fn beat(
     request: &StreamsGroupHeartbeatRequest,
 ) -> Result<StreamsGroupHeartbeatResponse, Reject> {
     speaking_streams_protocol(state)?;
+    from.check_access(state, Operation::Read, To::Group(&request.group_id))?;
     check_topics(request)?;
+    seeing_all(state, from, source_topics(request))?;
     check_supported(request)?;
     check(request)?;
-    coordinated(state, from, &request.group_id)?;
+    coordinated(state, from, Operation::Read, &request.group_id)?;
     let answered = StreamsGroupHeartbeatResponse { member_id: request.member_id.clone(), ..Default::default() };
     if matches!(request.member_epoch, LEAVE | LEAVE_FOR_A_WHILE) {
         let shutdown = request.shutdown_application;
@@ -95,6 +99,11 @@ fn check_topics(request: &StreamsGroupHeartbeatRequest) -> Result<(), Reject> {
         }
     }
     Ok(())
+}
+
+fn source_topics(request: &StreamsGroupHeartbeatRequest) -> impl Iterator<Item = &str> {
+    let parts = request.topology.iter().flat_map(|topology| &topology.subtopologies);
+    parts.flat_map(|part| part.source_topics.iter().map(|name| &**name))
 }
 
 /// Refuses what Kafka 4.3 does not do yet.

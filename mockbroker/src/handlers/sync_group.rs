@@ -5,12 +5,14 @@
 //! Leaves out: nothing.
 //! Differs from Apache Kafka: none known.
 
+use super::access::To;
 use super::groups::{coordinated, optional};
 use super::{Answer, GroupResponder, Waiting};
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
 use crate::state::State;
 use crate::state::groups::{Claim, GroupAnswer, SyncBy, Synced};
+use crate::state::security::acls::Operation;
 use crate::time::Time;
 use crate::wire::generated::sync_group_request::SyncGroupRequest;
 use crate::wire::generated::sync_group_response::SyncGroupResponse;
@@ -42,10 +44,11 @@ pub(super) fn sync_group(state: &mut State, now: Time, from: &Caller, request: S
 }
 
 fn admit(state: &State, from: &Caller, request: &SyncGroupRequest) -> Result<(), Reject> {
+    from.check_access(state, Operation::Read, To::Group(&request.group_id))?;
     if from.version >= PROTOCOL_FROM && (request.protocol_type.is_none() || request.protocol_name.is_none()) {
         return Err(ErrorCode::InconsistentGroupProtocol.into());
     }
-    coordinated(state, from, &request.group_id)
+    coordinated(state, from, Operation::Read, &request.group_id)
 }
 
 fn response(result: Result<Synced, ErrorCode>) -> SyncGroupResponse {

@@ -1,13 +1,14 @@
 //! What a produce finds out about its transaction before anything is appended (`ReplicaManager.handleProduceAppend`):
 //! whether its partitions take part, asked of the coordinator; from version 12 on they join by this (KIP-890).
 
-use super::named_topic;
+use super::access::permitted_topic;
 use super::produce::{Refusal, one_batch};
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
 use crate::fault::Part;
 use crate::parked::PartitionName;
 use crate::state::State;
+use crate::state::security::acls::Operation;
 use crate::state::transactions::{Identity, InTransaction, Participation};
 use crate::time::Time;
 use crate::wire::batch::BatchHeader;
@@ -103,7 +104,9 @@ fn producer_of(batch: &BatchHeader) -> Identity {
 fn transactional_batches(state: &State, from: &Caller, request: &ProduceRequest) -> Vec<(PartitionName, BatchHeader)> {
     let mut found = Vec::new();
     for topic in &request.topic_data {
-        let Ok(name) = named_topic(state, from.version >= 13, topic.topic_id, &topic.name) else { continue };
+        let by_id = from.version >= 13;
+        let name = permitted_topic(state, from, Operation::Write, by_id, topic.topic_id, &topic.name);
+        let Ok(name) = name else { continue };
         for partition in &topic.partition_data {
             if state.topics.partition(&name, partition.index).is_err() {
                 continue;

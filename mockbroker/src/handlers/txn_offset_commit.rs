@@ -6,6 +6,7 @@
 //! Differs from Apache Kafka: none known.
 
 use super::Answer;
+use super::access::To;
 use super::groups::code;
 use super::transactions::by_topic;
 use crate::cluster::Caller;
@@ -13,6 +14,7 @@ use crate::error::{ErrorCode, Reject};
 use crate::fault::Part;
 use crate::state::State;
 use crate::state::groups::{Claim, NewOffset};
+use crate::state::security::acls::Operation;
 use crate::state::topics::OFFSETS_TOPIC;
 use crate::state::transactions::{Identity, InTransaction, Participation};
 use crate::time::Time;
@@ -35,17 +37,21 @@ pub(super) fn txn_offset_commit(
     from: &Caller,
     mut request: TxnOffsetCommitRequest,
 ) -> Answer {
+    if let Err(reject) = permitted(state, from, &request) {
+        return refused(request, &reject);
+    }
     let asked = std::mem::take(&mut request.topics).into_iter().flat_map(|topic| {
         let name = topic.name;
         topic.partitions.into_iter().map(move |partition| (name.clone(), partition))
     });
-    // Partitions that do not exist come first in the answer, as Kafka puts them.
-    let exists = |(topic, offset): &Sent| state.topics.partition(topic, offset.partition_index).is_ok();
-    let (known, unknown): (Vec<Sent>, Vec<Sent>) = asked.partition(exists);
-    let unknown = unknown
-        .into_iter()
-        .map(|(topic, offset)| (topic, row(offset.partition_index, ErrorCode::UnknownTopicOrPartition.code())));
-    let mut rows: Vec<_> = unknown.collect();
+    // Partitions that may not be read or do not exist come first in the answer, as Kafka puts them.
+    let (mut known, mut rows) = (Vec::new(), Vec::new());
+    for (topic, offset) in asked {
+        match readable(state, from, &topic, offset.partition_index) {
+            Ok(()) => known.push((topic, offset)),
+            Err(reject) => rows.push((topic, row(offset.partition_index, reject.code.code()))),
+        }
+    }
     if !known.is_empty() {
         match commit(state, now, from, &request, &known) {
             Ok(committed) => rows.extend(committed),
@@ -56,6 +62,25 @@ pub(super) fn txn_offset_commit(
     }
     let topics = by_topic(rows, |name, partitions| TxnOffsetCommitResponseTopic { name, partitions });
     Answer::now(TxnOffsetCommitResponse { topics, ..Default::default() })
+}
+
+/// Refuses who may not use the transaction or the group.
+fn permitted(state: &State, from: &Caller, request: &TxnOffsetCommitRequest) -> Result<(), Reject> {
+    from.check_access(state, Operation::Write, To::TransactionalId(&request.transactional_id))?;
+    from.check_access(state, Operation::Read, To::Group(&request.group_id))
+}
+
+fn refused(request: TxnOffsetCommitRequest, reject: &Reject) -> Answer {
+    let topics = request.topics.into_iter().map(|topic| {
+        let rows = topic.partitions.iter().map(|offset| row(offset.partition_index, reject.code.code()));
+        TxnOffsetCommitResponseTopic { partitions: rows.collect(), name: topic.name }
+    });
+    Answer::now(TxnOffsetCommitResponse { topics: topics.collect(), ..Default::default() })
+}
+
+fn readable(state: &State, from: &Caller, topic: &str, index: i32) -> Result<(), Reject> {
+    from.check_access(state, Operation::Read, To::Topic(topic))?;
+    state.topics.partition(topic, index).map(drop)
 }
 
 /// An offset and the topic it is for.

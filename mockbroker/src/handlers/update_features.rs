@@ -5,12 +5,14 @@
 //! Leaves out: `timeout_ms` (nothing to wait for), the quorum's own `kraft.version`, going back to an older `metadata.version`.
 //! Differs from Apache Kafka: none known.
 
+use super::access::To;
 use super::{Answer, message};
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
 use crate::fault::Part;
 use crate::state::State;
 use crate::state::features::Direction;
+use crate::state::security::acls::Operation;
 use crate::time::Time;
 use crate::wire::generated::update_features_request::{FeatureUpdateKey, UpdateFeaturesRequest};
 use crate::wire::generated::update_features_response::{UpdatableFeatureResult, UpdateFeaturesResponse};
@@ -38,6 +40,7 @@ pub(super) fn update_features(state: &mut State, _: Time, from: &Caller, request
 }
 
 fn update(state: &mut State, from: &Caller, request: &UpdateFeaturesRequest) -> Result<(), Reject> {
+    from.check_access(state, Operation::Alter, To::Cluster)?;
     from.check_fault(Part::Whole)?;
     let asked = request.feature_updates.iter();
     let updates = asked.map(|asked| Ok((&*asked.feature, asked.max_version_level, direction(from.version, asked)?)));

@@ -6,12 +6,14 @@
 //! Differs from Apache Kafka: answers without waiting for the followers.
 
 use super::Answer;
+use super::access::To;
 use super::transactions::by_topic;
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
 use crate::fault::Part;
 use crate::parked::PartitionName;
 use crate::state::State;
+use crate::state::security::acls::Operation;
 use crate::state::topics::OFFSETS_TOPIC;
 use crate::state::transactions::Identity;
 use crate::time::Time;
@@ -61,6 +63,9 @@ fn write_one(
     name: &PartitionName,
 ) -> Result<(), Reject> {
     from.check_fault(Part::Partition(&name.0, name.1))?;
+    if !from.has_access(state, Operation::Alter, To::Cluster) {
+        from.check_access(state, Operation::ClusterAction, To::Cluster)?;
+    }
     let partition = state.topics.partition(&name.0, name.1)?;
     if asked.producer_id == Identity::NONE.id || asked.producer_epoch == Identity::NONE.epoch {
         // Kafka cannot write such a marker and fails over it.

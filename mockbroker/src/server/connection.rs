@@ -1,19 +1,23 @@
 //! One connection: reads, passes requests on, writes answers.
 
 use super::shared::{Delivery, Shared};
+#[cfg(feature = "tls")]
+use super::tls::Acceptors;
+use crate::cluster::Peer;
+#[cfg(feature = "tls")]
+use crate::config::SecurityProtocol;
 use crate::error::Violation;
 use crate::output::Frame;
 use crate::session::{Incoming, Session};
-use crate::state::nodes::NodeId;
+use crate::state::nodes::{ListenerId, NodeId};
 use crate::wire::Response;
 use bytes::{Buf, Bytes};
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tracing::{debug, warn};
 
@@ -41,35 +45,104 @@ impl From<Violation> for Ended {
     }
 }
 
-/// Serves a connection to a broker until it ends.
-pub(super) async fn serve(node: NodeId, mut stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) {
-    let client_host = format!("/{}", peer.ip());
-    if !shared.admits(node, &client_host).await {
-        debug!(%peer, %node, "closed: the address has all the connections it may have (max.connections.per.ip)");
-        return;
-    }
-    let Ok((conn, mailbox, session)) = shared.connect(node, client_host) else { return };
-    let _ = stream.set_nodelay(true); // best effort: without it answers are only slower
-    let (reader, writer) = stream.split();
-    let conversation = Conversation { session, reader, writer, mailbox };
-    match conversation.run(|request| shared.handle(conn, request)).await {
-        Ended::Gone => debug!(%peer, %node, "the client disconnected"),
-        Ended::Closed(reason) => debug!(%peer, %node, %reason, "closed"),
-        Ended::Broken(error) => debug!(%peer, %node, %error, "the connection broke"),
-        Ended::Hostile(violation) => warn!(%peer, %node, "closed the connection: {violation}"),
-    }
-    shared.disconnect(conn);
+/// How a listener's bytes travel.
+#[derive(Clone)]
+pub(super) enum Transport {
+    /// As they are.
+    Plain,
+    /// Encrypted.
+    #[cfg(feature = "tls")]
+    Tls(tokio_rustls::TlsAcceptor),
 }
 
-struct Conversation<'a> {
+impl Transport {
+    /// What this protocol asks for.
+    #[cfg(feature = "tls")]
+    pub(super) fn of(protocol: SecurityProtocol, acceptors: &Acceptors) -> Self {
+        match protocol {
+            SecurityProtocol::Plaintext | SecurityProtocol::SaslPlaintext => Self::Plain,
+            SecurityProtocol::Ssl => Self::Tls(acceptors.certified.clone()),
+            SecurityProtocol::SaslSsl => Self::Tls(acceptors.uncertified.clone()),
+        }
+    }
+}
+
+impl std::fmt::Debug for Transport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Plain => "Plain",
+            #[cfg(feature = "tls")]
+            Self::Tls(_) => "Tls",
+        })
+    }
+}
+
+/// By which listener somebody comes, and how.
+#[derive(Debug, Clone)]
+pub(super) struct By {
+    pub(super) listener: ListenerId,
+    pub(super) transport: Transport,
+}
+
+/// Serves a connection to a broker until it ends.
+pub(super) async fn serve(node: NodeId, by: By, mut stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) {
+    let _ = stream.set_nodelay(true); // best effort: without it answers are only slower
+    #[cfg_attr(not(feature = "tls"), expect(unused_mut, reason = "without TLS nobody shows a certificate"))]
+    let mut peer = Peer { host: format!("/{}", peer.ip()), listener: by.listener, certificate: None };
+    if !shared.admits(node, &peer.host).await {
+        return debug!(
+            host = peer.host, %node,
+            "closed: the address has all the connections it may have (max.connections.per.ip)"
+        );
+    }
+    match by.transport {
+        Transport::Plain => {
+            let (reader, writer) = stream.split();
+            converse(node, peer, (reader, writer), &shared).await;
+        }
+        #[cfg(feature = "tls")]
+        Transport::Tls(acceptor) => match acceptor.accept(stream).await {
+            Ok(stream) => {
+                let (_, tls) = stream.get_ref();
+                peer.certificate = tls.peer_certificates().and_then(|chain| super::tls::subject(chain.first()?));
+                let mut writer = converse(node, peer, tokio::io::split(stream), &shared).await;
+                if let Some(writer) = &mut writer {
+                    let _ = writer.shutdown().await; // says goodbye, if anybody still listens
+                }
+            }
+            Err(error) => debug!(host = peer.host, %node, %error, "no TLS came about"),
+        },
+    }
+}
+
+/// Returns the writing half when the conversation is over; `None` when it never began.
+async fn converse<R, W>(node: NodeId, peer: Peer, (reader, writer): (R, W), shared: &Shared) -> Option<W>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let host = peer.host.clone();
+    let (conn, mailbox, session) = shared.connect(node, peer).ok()?;
+    let mut conversation = Conversation { session, reader, writer, mailbox };
+    match conversation.run(|request| shared.handle(conn, request)).await {
+        Ended::Gone => debug!(%host, %node, "the client disconnected"),
+        Ended::Closed(reason) => debug!(%host, %node, %reason, "closed"),
+        Ended::Broken(error) => debug!(%host, %node, %error, "the connection broke"),
+        Ended::Hostile(violation) => warn!(%host, %node, "closed the connection: {violation}"),
+    }
+    shared.disconnect(conn);
+    Some(conversation.writer)
+}
+
+struct Conversation<R, W> {
     session: Session,
-    reader: ReadHalf<'a>,
-    writer: WriteHalf<'a>,
+    reader: R,
+    writer: W,
     mailbox: UnboundedReceiver<Delivery>,
 }
 
-impl Conversation<'_> {
-    async fn run(mut self, handle: impl Fn(Incoming)) -> Ended {
+impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Conversation<R, W> {
+    async fn run(&mut self, handle: impl Fn(Incoming)) -> Ended {
         loop {
             if let Err(ended) = self.turn(&handle).await {
                 return ended;
@@ -110,7 +183,7 @@ impl Conversation<'_> {
     }
 }
 
-async fn read(reader: &mut ReadHalf<'_>, session: &mut Session) -> io::Result<usize> {
+async fn read(reader: &mut (impl AsyncRead + Unpin), session: &mut Session) -> io::Result<usize> {
     reader.read_buf(&mut session.read_buffer()).await
 }
 

@@ -1,8 +1,8 @@
-//! One listening socket a broker, closed while the broker is down.
+//! One listening socket a broker and listener, closed while the broker is down.
 
-use super::connection;
+use super::connection::{self, By, Transport};
 use super::shared::Shared;
-use crate::state::nodes::NodeId;
+use crate::state::nodes::{ListenerId, NodeId};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
@@ -18,7 +18,8 @@ use tracing::{debug, error};
 pub(super) struct Listeners {
     handle: Handle,
     shared: Arc<Shared>,
-    of: BTreeMap<NodeId, Listening>,
+    transports: Vec<Transport>,
+    of: BTreeMap<(NodeId, ListenerId), Listening>,
 }
 
 /// A broker's port.
@@ -45,41 +46,54 @@ struct Socket {
 }
 
 impl Listeners {
-    pub(super) fn new(handle: Handle, shared: Arc<Shared>) -> Self {
-        Self { handle, shared, of: BTreeMap::new() }
+    /// No socket yet; `transports` says how the bytes of each listener travel.
+    pub(super) fn new(handle: Handle, shared: Arc<Shared>, transports: Vec<Transport>) -> Self {
+        Self { handle, shared, transports, of: BTreeMap::new() }
     }
 
-    /// Accepts connections to a broker on this socket.
-    pub(super) fn adopt(&mut self, node: NodeId, socket: std::net::TcpListener) -> io::Result<()> {
+    /// Accepts connections to a broker's listener on this socket.
+    pub(super) fn adopt(
+        &mut self,
+        node: NodeId,
+        listener: ListenerId,
+        socket: std::net::TcpListener,
+    ) -> io::Result<()> {
         let address = socket.local_addr()?;
         socket.set_nonblocking(true)?;
         let _in_runtime = self.handle.enter();
         let (open, closed) = channel();
+        let transport = self.transports.get(listener.0).cloned().unwrap_or(Transport::Plain);
+        let by = By { listener, transport };
         let socket = Socket { listener: TcpListener::from_std(socket)?, _open: open };
-        let task = self.handle.spawn(accept(node, socket, Arc::clone(&self.shared))).abort_handle();
-        self.of.insert(node, Listening { address, now: Now::Accepting { task, closed } });
+        let task = self.handle.spawn(accept(node, by, socket, Arc::clone(&self.shared))).abort_handle();
+        self.of.insert((node, listener), Listening { address, now: Now::Accepting { task, closed } });
         Ok(())
     }
 
-    /// Refuses connections to a broker from now on. The socket is closed when this returns, so that no client is accepted
-    /// by a broker that is down, and the broker can listen on its port again at once.
+    /// Refuses connections to a broker from now on. Its sockets are closed when this returns, so that no client is
+    /// accepted by a broker that is down, and the broker can listen on its ports again at once.
     pub(super) fn close(&mut self, node: NodeId) {
-        let Some(listening) = self.of.get_mut(&node) else { return };
-        if let Now::Accepting { task, closed } = &listening.now {
-            task.abort();
-            let _ = closed.recv(); // nothing is ever sent: it ends when the socket is gone
-            listening.now = Now::Refusing { _kept: keep(listening.address).ok() };
+        for (_, listening) in self.of.iter_mut().filter(|((own, _), _)| *own == node) {
+            if let Now::Accepting { task, closed } = &listening.now {
+                task.abort();
+                let _ = closed.recv(); // nothing is ever sent: it ends when the socket is gone
+                listening.now = Now::Refusing { _kept: keep(listening.address).ok() };
+            }
         }
     }
 
     /// Accepts connections to a broker again, where it listened before.
     pub(super) fn reopen(&mut self, node: NodeId) {
-        let Some(listening) = self.of.get_mut(&node) else { return };
-        let address = listening.address;
-        listening.now = Now::Refusing { _kept: None };
-        let adopted = std::net::TcpListener::bind(address).and_then(|socket| self.adopt(node, socket));
-        if let Err(reason) = adopted {
-            error!(%node, %address, %reason, "the restarted broker cannot listen where it did; another program took its port");
+        let own = self.of.iter().filter(|((own, _), _)| *own == node);
+        let own: Vec<_> = own.map(|((_, listener), listening)| (*listener, listening.address)).collect();
+        for (listener, address) in own {
+            // Lets go of the port that was kept.
+            self.of.remove(&(node, listener));
+            let adopted = std::net::TcpListener::bind(address).and_then(|socket| self.adopt(node, listener, socket));
+            if let Err(reason) = adopted {
+                self.of.insert((node, listener), Listening { address, now: Now::Refusing { _kept: None } });
+                error!(%node, %address, %reason, "the restarted broker cannot listen where it did; another program took its port");
+            }
         }
     }
 }
@@ -92,11 +106,11 @@ fn keep(address: SocketAddr) -> io::Result<TcpSocket> {
     Ok(socket)
 }
 
-async fn accept(node: NodeId, socket: Socket, shared: Arc<Shared>) {
+async fn accept(node: NodeId, by: By, socket: Socket, shared: Arc<Shared>) {
     loop {
         match socket.listener.accept().await {
             Ok((stream, peer)) => {
-                tokio::spawn(connection::serve(node, stream, peer, Arc::clone(&shared)));
+                tokio::spawn(connection::serve(node, by.clone(), stream, peer, Arc::clone(&shared)));
             }
             Err(reason) => {
                 // Out of descriptors, or the peer is gone already: either passes when something else moves.

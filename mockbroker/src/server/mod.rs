@@ -8,14 +8,19 @@
 mod connection;
 mod listeners;
 mod shared;
+#[cfg(feature = "tls")]
+mod tls;
 
 pub(crate) use shared::{Clock, Delivery, Shared, Watcher};
+#[cfg(feature = "tls")]
+pub use tls::{ClientAuth, TlsConfig, TlsError};
 
-use crate::config::{ClusterConfig, ConfigError, NodeConfig};
+use crate::config::{ClusterConfig, ConfigError};
 use crate::control::{Command, CommandError};
 use crate::output::Output;
-use crate::state::nodes::NodeId;
+use crate::state::nodes::{Endpoint, ListenerId, NodeId};
 use crate::view::View;
+use connection::Transport;
 use listeners::Listeners;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -36,8 +41,24 @@ pub struct ServerConfig {
     pub advertise_host: Option<String>,
     /// Broker `i` tells clients `advertise_port + i` instead of the port it listens on.
     pub advertise_port: Option<u16>,
+    /// Where the listeners after the first are; those left out take free ports of `bind`.
+    pub other_listeners: Vec<ListenAt>,
+    /// What the brokers show to clients of listeners that encrypt.
+    #[cfg(feature = "tls")]
+    pub tls: Option<TlsConfig>,
     /// Threads that serve connections; at least 1.
     pub threads: usize,
+}
+
+/// Where a listener is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenAt {
+    /// The address to listen on.
+    pub bind: IpAddr,
+    /// Broker `i` (counted from 0) listens on `base_port + i`; 0 takes free ports.
+    pub base_port: u16,
+    /// Broker `i` tells clients `advertise_port + i` instead of the port it listens on.
+    pub advertise_port: Option<u16>,
 }
 
 impl ServerConfig {
@@ -49,6 +70,9 @@ impl ServerConfig {
             base_port: 0,
             advertise_host: None,
             advertise_port: None,
+            other_listeners: Vec::new(),
+            #[cfg(feature = "tls")]
+            tls: None,
             threads: 1,
         }
     }
@@ -78,6 +102,16 @@ pub enum StartError {
         /// Which broker, counted from 0.
         index: usize,
     },
+    /// A listener encrypts, and there is no certificate to do it with. A cluster in memory never encrypts.
+    #[error("listener {listener} encrypts, which takes a certificate, its key, and a port")]
+    NoCertificate {
+        /// The listener's name.
+        listener: String,
+    },
+    /// The certificates cannot be used.
+    #[cfg(feature = "tls")]
+    #[error("offering TLS")]
+    Tls(#[from] TlsError),
     /// The system gave no thread or no event queue.
     #[error("cannot start the server's thread")]
     Thread(#[source] io::Error),
@@ -88,7 +122,7 @@ pub enum StartError {
 pub struct Server {
     shared: Arc<Shared>,
     listeners: Mutex<Listeners>,
-    advertised: Vec<(NodeId, String)>,
+    advertised: Advertised,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -99,25 +133,16 @@ impl Server {
     /// # Errors
     /// See [`StartError`].
     pub fn start(config: ServerConfig) -> Result<Self, StartError> {
-        let ServerConfig { mut cluster, bind, base_port, advertise_host, advertise_port, threads } = config;
-        let mut bound = Vec::new();
-        for (index, node) in cluster.nodes.iter_mut().enumerate() {
-            let port = if base_port == 0 { 0 } else { nth_port(base_port, index)? };
-            let address = SocketAddr::new(bind, port);
-            let refused = |source| StartError::Listen { node: node.id, address: address.to_string(), source };
-            let socket = std::net::TcpListener::bind(address).map_err(refused)?;
-            let local = socket.local_addr().map_err(refused)?;
-            node.host = advertise_host.clone().unwrap_or_else(|| reachable(local.ip()));
-            node.port = advertise_port.map_or(Ok(local.port()), |base| nth_port(base, index))?;
-            bound.push((node.id, local, socket));
-        }
-        let advertised = advertised(&cluster.nodes);
+        let threads = config.threads;
+        let transports = transports(&config)?;
+        let (cluster, bound) = bind_all(config)?;
+        let advertised = Advertised::of(&cluster);
         let shared = Arc::new(Shared::new(&cluster, Clock::wall())?);
         let runtime = runtime(threads).map_err(StartError::Thread)?;
-        let mut listeners = Listeners::new(runtime.handle().clone(), Arc::clone(&shared));
-        for (node, address, socket) in bound {
+        let mut listeners = Listeners::new(runtime.handle().clone(), Arc::clone(&shared), transports);
+        for Bound { node, listener, address, socket } in bound {
             let refused = |source| StartError::Listen { node, address: address.to_string(), source };
-            listeners.adopt(node, socket).map_err(refused)?;
+            listeners.adopt(node, listener, socket).map_err(refused)?;
         }
         let (stop, stopped) = oneshot::channel();
         let keeper = Arc::clone(&shared);
@@ -134,13 +159,17 @@ impl Server {
         Ok(Self { shared, listeners: Mutex::new(listeners), advertised, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// What a client's `bootstrap.servers` wants: every broker's address, comma-separated.
+    /// What a client's `bootstrap.servers` wants: every broker's address, comma-separated. Of the first listener.
     pub fn bootstrap_servers(&self) -> String {
-        bootstrap_servers(&self.advertised)
+        self.advertised.bootstrap_servers(ListenerId::default())
     }
 
-    /// Every broker with the address clients are told.
+    /// Every broker with the address clients of the first listener are told.
     pub fn advertised(&self) -> &[(NodeId, String)] {
+        self.advertised.first()
+    }
+
+    pub(crate) fn all_advertised(&self) -> &Advertised {
         &self.advertised
     }
 
@@ -204,15 +233,101 @@ fn listen_as_told(listeners: &mut Listeners, outputs: Vec<Output>) {
     }
 }
 
-/// The address clients are told of each broker.
-pub(crate) fn advertised(nodes: &[NodeConfig]) -> Vec<(NodeId, String)> {
-    nodes.iter().map(|node| (node.id, format!("{}:{}", node.host, node.port))).collect()
+/// How each listener's bytes travel.
+fn transports(config: &ServerConfig) -> Result<Vec<Transport>, StartError> {
+    let listeners = &config.cluster.listeners;
+    let encrypted = listeners.iter().find(|listener| listener.protocol.uses_tls());
+    #[cfg(feature = "tls")]
+    if let Some(tls) = &config.tls {
+        let acceptors = tls::Acceptors::new(tls)?;
+        return Ok(listeners.iter().map(|listener| Transport::of(listener.protocol, &acceptors)).collect());
+    }
+    match encrypted {
+        Some(listener) => Err(StartError::NoCertificate { listener: listener.name.clone() }),
+        None => Ok(vec![Transport::Plain; listeners.len()]),
+    }
 }
 
-/// What a client's `bootstrap.servers` wants.
-pub(crate) fn bootstrap_servers(advertised: &[(NodeId, String)]) -> String {
-    let addresses: Vec<_> = advertised.iter().map(|(_, address)| address.as_str()).collect();
-    addresses.join(",")
+/// A socket that is bound and not served yet.
+struct Bound {
+    node: NodeId,
+    listener: ListenerId,
+    address: SocketAddr,
+    socket: std::net::TcpListener,
+}
+
+/// Binds every broker's listeners; returns the cluster with the addresses clients are told.
+fn bind_all(config: ServerConfig) -> Result<(ClusterConfig, Vec<Bound>), StartError> {
+    let ServerConfig { mut cluster, bind, base_port, advertise_host, advertise_port, other_listeners, .. } = config;
+    let free = ListenAt { bind, base_port: 0, advertise_port: None };
+    let places = std::iter::once(ListenAt { bind, base_port, advertise_port }).chain(other_listeners);
+    let places: Vec<_> = places.chain(std::iter::repeat(free)).take(cluster.listeners.len()).collect();
+    let mut bound = Vec::new();
+    for (index, node) in cluster.nodes.iter_mut().enumerate() {
+        for (listener, (place, told)) in places.iter().zip(&mut cluster.listeners).enumerate() {
+            let port = if place.base_port == 0 { 0 } else { nth_port(place.base_port, index)? };
+            let address = SocketAddr::new(place.bind, port);
+            let refused = |source| StartError::Listen { node: node.id, address: address.to_string(), source };
+            let socket = std::net::TcpListener::bind(address).map_err(refused)?;
+            let local = socket.local_addr().map_err(refused)?;
+            let host = advertise_host.clone().unwrap_or_else(|| reachable(local.ip()));
+            let port = place.advertise_port.map_or(Ok(local.port()), |base| nth_port(base, index))?;
+            if listener == 0 {
+                (node.host, node.port) = (host.clone(), port);
+            }
+            told.endpoints.insert(node.id, Endpoint { host, port });
+            bound.push(Bound { node: node.id, listener: ListenerId(listener), address: local, socket });
+        }
+    }
+    Ok((cluster, bound))
+}
+
+/// The addresses clients are told, by listener and broker.
+#[derive(Debug, Clone)]
+pub(crate) struct Advertised {
+    names: Vec<String>,
+    by_listener: Vec<Vec<(NodeId, String)>>,
+}
+
+impl Advertised {
+    pub(crate) fn of(cluster: &ClusterConfig) -> Self {
+        let of_listener = |listener| {
+            let nodes = cluster.nodes.iter();
+            let addresses = nodes.map(|node| {
+                let Endpoint { host, port } = cluster.address(node, ListenerId(listener));
+                (node.id, format!("{host}:{port}"))
+            });
+            addresses.collect()
+        };
+        Self {
+            names: cluster.listeners.iter().map(|listener| listener.name.clone()).collect(),
+            by_listener: (0..cluster.listeners.len()).map(of_listener).collect(),
+        }
+    }
+
+    /// The first listener's.
+    pub(crate) fn first(&self) -> &[(NodeId, String)] {
+        self.by_listener.first().map_or(&[], Vec::as_slice)
+    }
+
+    /// The listener of this name.
+    pub(crate) fn named(&self, name: &str) -> Option<ListenerId> {
+        self.names.iter().position(|own| own == name).map(ListenerId)
+    }
+
+    /// The broker and listener that have this address.
+    pub(crate) fn at(&self, address: &str) -> Option<(NodeId, ListenerId)> {
+        self.by_listener.iter().enumerate().find_map(|(listener, brokers)| {
+            let (node, _) = brokers.iter().find(|(_, own)| own == address)?;
+            Some((*node, ListenerId(listener)))
+        })
+    }
+
+    /// What a client's `bootstrap.servers` wants.
+    pub(crate) fn bootstrap_servers(&self, listener: ListenerId) -> String {
+        let brokers = self.by_listener.get(listener.0).into_iter().flatten();
+        brokers.map(|(_, address)| address.as_str()).collect::<Vec<_>>().join(",")
+    }
 }
 
 fn nth_port(base: u16, index: usize) -> Result<u16, StartError> {

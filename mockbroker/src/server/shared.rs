@@ -1,7 +1,7 @@
 //! The cluster behind its lock, with what a driver adds: a clock, a mailbox for every connection, and whoever waits for
 //! something to become true.
 
-use crate::cluster::{Admission, Cluster, Refused};
+use crate::cluster::{Admission, Cluster, Peer, Refused};
 use crate::config::{ClusterConfig, ConfigError};
 use crate::control::{Command, CommandError};
 use crate::output::{ConnId, Frame, Output};
@@ -87,14 +87,14 @@ impl Shared {
     pub(crate) fn connect(
         &self,
         node: NodeId,
-        client_host: String,
+        peer: Peer,
     ) -> Result<(ConnId, UnboundedReceiver<Delivery>, Session), Refused> {
         let mut core = self.lock();
         if core.stopped {
             return Err(Refused(node));
         }
         let now = core.time(&self.clock);
-        let conn = core.cluster.connect_at(now, node, client_host)?;
+        let conn = core.cluster.connect_at(now, node, peer)?;
         self.rearm(&mut core);
         let (sender, mailbox) = unbounded_channel();
         core.mailboxes.insert(conn, sender);

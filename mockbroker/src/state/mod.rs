@@ -15,6 +15,7 @@ pub mod quotas;
 pub mod reassignment;
 pub mod replication;
 mod retention;
+pub mod security;
 pub mod segments;
 pub mod share;
 mod sharing;
@@ -33,10 +34,11 @@ use failover::Replication;
 use features::{ELIGIBLE_LEADER_REPLICAS, Features, TRANSACTION_VERSION};
 use fetch_sessions::FetchSessions;
 use groups::Groups;
-use nodes::{Node, NodeId, Nodes};
+use nodes::{ListenerId, Node, NodeId, Nodes};
 use quotas::Quotas;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use security::Security;
 use share::Shares;
 use std::collections::{BTreeMap, BTreeSet};
 use topics::{OFFSETS_TOPIC, Partition, Topics};
@@ -61,6 +63,8 @@ pub struct State {
     pub features: Features,
     /// Client quotas, and what has been used of them.
     pub quotas: Quotas,
+    /// Who may come in and what they may do.
+    pub security: Security,
     /// Incremental fetch sessions.
     pub fetch_sessions: FetchSessions,
     /// What share groups read.
@@ -110,7 +114,9 @@ impl State {
     pub fn new(config: &ClusterConfig) -> Result<Self, ConfigError> {
         config.check()?;
         let mut rng = SmallRng::seed_from_u64(config.seed);
-        let mut configs = Configs::new(config.configs.clone())?;
+        let mut given = config.configs.clone();
+        given.retain(|name, _| !security::acls::OWN_CONFIGS.contains(&name.as_str()));
+        let mut configs = Configs::new(given)?;
         for node in &config.nodes {
             let rack = node.rack.iter().map(|rack| ("broker.rack".to_owned(), rack.clone()));
             configs.introduce(node.id.0, rack.collect())?;
@@ -122,15 +128,18 @@ impl State {
             Transactions::new(transaction_settings(configs.broker_settings(), features.level(TRANSACTION_VERSION)));
         let nodes = config.nodes.iter().map(|node| Node {
             id: node.id,
-            host: node.host.clone(),
-            port: node.port,
+            host: config.address(node, ListenerId::default()).host,
+            port: config.address(node, ListenerId::default()).port,
+            other_endpoints: (1..config.listeners.len()).map(|at| config.address(node, ListenerId(at))).collect(),
             rack: node.rack.clone(),
             running: true,
             fenced: false,
             follower_delay: config.follower_delay,
         });
+        let cluster_id = random_uuid(&mut rng).to_string();
         let mut state = Self {
-            cluster_id: random_uuid(&mut rng).to_string(),
+            cluster_id,
+            security: Security::new(config, &mut rng)?,
             nodes: Nodes::new(nodes),
             topics: Topics::default(),
             configs,

@@ -15,15 +15,32 @@ impl fmt::Display for NodeId {
     }
 }
 
+/// A listener, by its place in [`ClusterConfig::listeners`](crate::config::ClusterConfig::listeners). The first is the
+/// one meant where none is named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize)]
+pub struct ListenerId(pub usize);
+
+/// Where a broker is reached.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Endpoint {
+    /// The host clients connect to.
+    pub host: String,
+    /// The port clients connect to.
+    pub port: u16,
+}
+
 /// A broker as clients are told of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Node {
     /// Its id.
     pub id: NodeId,
-    /// The host clients connect to.
+    /// The host clients of the first listener connect to.
     pub host: String,
-    /// The port clients connect to.
+    /// The port clients of the first listener connect to.
     pub port: u16,
+    /// Where it is reached by the other listeners, in their order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub other_endpoints: Vec<Endpoint>,
     /// Its rack, if it has one.
     pub rack: Option<String>,
     /// Whether it runs.
@@ -38,6 +55,14 @@ pub struct Node {
 
 fn as_micros<S: serde::Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_u64(u64::try_from(span.as_micros()).unwrap_or(u64::MAX))
+}
+
+impl Node {
+    /// The host and port a client is told that came by this listener.
+    pub fn address(&self, listener: ListenerId) -> (&str, u16) {
+        let other = listener.0.checked_sub(1).and_then(|at| self.other_endpoints.get(at));
+        other.map_or((&self.host, self.port), |endpoint| (&endpoint.host, endpoint.port))
+    }
 }
 
 /// All brokers, running or not.
@@ -114,11 +139,22 @@ impl Nodes {
         true
     }
 
-    /// Changes the address clients are told, once a driver knows it.
+    /// Changes the address clients of the first listener are told, once a driver knows it.
     pub fn advertise(&mut self, id: NodeId, host: String, port: u16) {
         if let Some(node) = self.by_id.get_mut(&id) {
             node.host = host;
             node.port = port;
+        }
+    }
+
+    /// Takes over the addresses clients were told of the same brokers.
+    pub fn advertise_as(&mut self, told: &Self) {
+        for node in self.by_id.values_mut() {
+            if let Some(told) = told.get(node.id) {
+                node.host.clone_from(&told.host);
+                node.port = told.port;
+                node.other_endpoints.clone_from(&told.other_endpoints);
+            }
         }
     }
 
@@ -158,6 +194,7 @@ mod tests {
             id: NodeId(id),
             host: "h".into(),
             port: 9092,
+            other_endpoints: Vec::new(),
             rack: Some(rack.into()),
             running: true,
             fenced: false,

@@ -846,6 +846,7 @@ mod tests {
                 id,
                 host: "localhost".into(),
                 port: 9092,
+                other_endpoints: Vec::new(),
                 rack: None,
                 running: true,
                 fenced: false,

@@ -263,6 +263,7 @@ mod tests {
             id: NodeId(id),
             host: "localhost".into(),
             port: 9092,
+            other_endpoints: Vec::new(),
             rack: None,
             running: true,
             fenced: false,

@@ -9,20 +9,24 @@ pub mod preset;
 mod stream;
 mod wait;
 
+pub use crate::server::ListenAt;
 pub use crate::stored::StoredRecord;
 pub use stream::BrokerStream;
 pub use wait::{Wait, WaitError, WaitFor};
 
 use crate::cluster::Refused;
-use crate::config::{ClusterConfig, ConfigError, NodeConfig, TopicConfig};
+use crate::config::{
+    ClusterConfig, ConfigError, ListenerConfig, NodeConfig, SecurityProtocol, TopicConfig, UserConfig,
+};
 use crate::control::{Command, CommandError};
 use crate::fault::{Fault, FaultId, FaultView, ImpossibleFault, Requests};
 use crate::journal::ReceivedRequest;
 use crate::release::Release;
-use crate::server::{Clock, Server, ServerConfig, Shared, StartError, advertised, bootstrap_servers};
+use crate::server::{Advertised, Clock, Server, ServerConfig, Shared, StartError};
 use crate::state::NewTopic;
 use crate::state::groups::GroupView;
-use crate::state::nodes::NodeId;
+use crate::state::nodes::{Endpoint, ListenerId, NodeId};
+use crate::state::security::acls;
 use crate::view::{ProducerView, View};
 use std::fmt;
 use std::net::IpAddr;
@@ -55,7 +59,7 @@ enum Driver {
     /// Loopback ports, a thread and a runtime of its own.
     Tcp(Server),
     /// No ports: [`BrokerStream`]s only, on the clock of the runtime it was started in.
-    InMemory { keeper: AbortHandle, advertised: Vec<(NodeId, String)> },
+    InMemory { keeper: AbortHandle, advertised: Advertised },
 }
 
 /// A fault that is planned. Dropping this changes nothing.
@@ -93,15 +97,26 @@ impl MockCluster {
         }
     }
 
-    /// What a client's `bootstrap.servers` wants: `host:port` of every broker, comma-separated.
+    /// What a client's `bootstrap.servers` wants: `host:port` of every broker, comma-separated. Of the first listener.
     pub fn bootstrap_servers(&self) -> String {
-        bootstrap_servers(self.advertised())
+        self.all_advertised().bootstrap_servers(ListenerId::default())
     }
 
-    /// Every broker's id with the address clients are told, in order of ids.
+    /// The same by the listener of this name, e.g. `SASL_PLAINTEXT`; `None` when there is none. See
+    /// [`Builder::listeners`].
+    pub fn bootstrap_servers_of(&self, listener: &str) -> Option<String> {
+        let advertised = self.all_advertised();
+        advertised.named(listener).map(|listener| advertised.bootstrap_servers(listener))
+    }
+
+    /// Every broker's id with the address clients of the first listener are told, in order of ids.
     pub fn advertised(&self) -> &[(NodeId, String)] {
+        self.all_advertised().first()
+    }
+
+    fn all_advertised(&self) -> &Advertised {
         match &self.driver {
-            Driver::Tcp(server) => server.advertised(),
+            Driver::Tcp(server) => server.all_advertised(),
             Driver::InMemory { advertised, .. } => advertised,
         }
     }
@@ -415,17 +430,18 @@ impl MockCluster {
     /// # Errors
     /// The broker does not run, or there is none of this id.
     pub fn stream(&self, broker: i32) -> Result<BrokerStream, Refused> {
-        BrokerStream::connect(&self.shared, NodeId(broker))
+        BrokerStream::connect(&self.shared, NodeId(broker), ListenerId::default())
     }
 
-    /// A byte stream to the broker with this advertised `host:port`, as connectors are asked for.
+    /// A byte stream to the broker with this advertised `host:port`, by the listener it belongs to, as connectors are
+    /// asked for.
     ///
     /// # Errors
     /// No broker has this address, or it does not run.
     pub fn stream_to(&self, address: &str) -> Result<BrokerStream, ConnectError> {
-        let found = self.advertised().iter().find(|(_, own)| own == address);
-        let (node, _) = found.ok_or_else(|| ConnectError::UnknownAddress(address.to_owned()))?;
-        Ok(BrokerStream::connect(&self.shared, *node)?)
+        let found = self.all_advertised().at(address);
+        let (node, listener) = found.ok_or_else(|| ConnectError::UnknownAddress(address.to_owned()))?;
+        Ok(BrokerStream::connect(&self.shared, node, listener)?)
     }
 }
 
@@ -548,6 +564,62 @@ impl Builder {
         self
     }
 
+    /// The listeners of every broker, named after their protocols; only `PLAINTEXT` unless told otherwise. The first is the
+    /// one meant where none is named; the others take free ports. Where clients log in, say who can: [`Builder::user`].
+    ///
+    /// ```
+    /// use rehearsal_mockbroker::config::SecurityProtocol::{Plaintext, SaslPlaintext};
+    /// use rehearsal_mockbroker::testing::MockCluster;
+    ///
+    /// let kafka = MockCluster::builder().listeners([Plaintext, SaslPlaintext]).user("alice", "secret").start()?;
+    /// println!("log in at {}", kafka.bootstrap_servers_of("SASL_PLAINTEXT").unwrap());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn listeners(mut self, protocols: impl IntoIterator<Item = SecurityProtocol>) -> Self {
+        self.server.cluster.listeners = protocols.into_iter().map(ListenerConfig::new).collect();
+        self
+    }
+
+    /// The listeners of every broker, each with its name, what it asks and where it is. The first one's place replaces what
+    /// [`Builder::bind`], [`Builder::port`] and [`Builder::advertise_port`] say.
+    pub fn listen(mut self, listeners: impl IntoIterator<Item = (ListenerConfig, ListenAt)>) -> Self {
+        let (configs, places): (Vec<_>, Vec<_>) = listeners.into_iter().unzip();
+        let mut places = places.into_iter();
+        if let Some(first) = places.next() {
+            self.server.bind = first.bind;
+            self.server.base_port = first.base_port;
+            self.server.advertise_port = first.advertise_port;
+        }
+        self.server.cluster.listeners = configs;
+        self.server.other_listeners = places.collect();
+        self
+    }
+
+    /// What the brokers show to clients of listeners that encrypt, and which clients they trust.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: crate::server::TlsConfig) -> Self {
+        self.server.tls = Some(tls);
+        self
+    }
+
+    /// Somebody who can log in with a password, by every mechanism that works with one.
+    pub fn user(self, name: impl Into<String>, password: impl Into<String>) -> Self {
+        self.user_with(UserConfig::new(name, password))
+    }
+
+    /// Somebody who can log in, described in full.
+    pub fn user_with(mut self, user: UserConfig) -> Self {
+        self.server.cluster.users.push(user);
+        self
+    }
+
+    /// Kafka's standard authoriser: nobody may do anything but `super_users`, e.g. `["User:admin"]`, until ACLs say
+    /// otherwise. `.config("allow.everyone.if.no.acl.found", "true")` lets everybody use what no ACL is about.
+    pub fn authorizer<U: Into<String>>(self, super_users: impl IntoIterator<Item = U>) -> Self {
+        let super_users: Vec<String> = super_users.into_iter().map(Into::into).collect();
+        self.config(acls::CLASS_CONFIG, acls::STANDARD).config(acls::SUPER_USERS_CONFIG, super_users.join(";"))
+    }
+
     /// Broker `i` (counted from 0) listens on `port + i`; 0, the default, takes free ports.
     pub fn port(mut self, port: u16) -> Self {
         self.server.base_port = port;
@@ -616,7 +688,8 @@ impl Builder {
     pub fn start(mut self) -> Result<MockCluster, StartError> {
         let nodes = (0..self.brokers).map(|index| {
             let id = self.first_id + index;
-            NodeConfig { id: NodeId(id), host: String::new(), port: 0, rack: self.racks.then(|| format!("rack-{id}")) }
+            let rack = self.racks.then(|| format!("rack-{id}"));
+            NodeConfig { id: NodeId(id), host: String::new(), port: 0, rack }
         });
         self.server.cluster.nodes = nodes.collect();
         if self.in_memory {
@@ -627,11 +700,18 @@ impl Builder {
     }
 
     fn start_in_memory(mut self) -> Result<MockCluster, StartError> {
-        for node in &mut self.server.cluster.nodes {
+        let ClusterConfig { nodes, listeners, .. } = &mut self.server.cluster;
+        for node in nodes {
             node.host = format!("broker-{}.mock", node.id.0);
             node.port = IN_MEMORY_PORT;
+            for (listener, port) in listeners.iter_mut().zip(IN_MEMORY_PORT..) {
+                listener.endpoints.insert(node.id, Endpoint { host: node.host.clone(), port });
+            }
         }
-        let advertised = advertised(&self.server.cluster.nodes);
+        if let Some(encrypted) = self.server.cluster.listeners.iter().find(|listener| listener.protocol.uses_tls()) {
+            return Err(StartError::NoCertificate { listener: encrypted.name.clone() });
+        }
+        let advertised = Advertised::of(&self.server.cluster);
         let shared = Arc::new(Shared::new(&self.server.cluster, Clock::tokio())?);
         let keeper = Arc::clone(&shared);
         #[expect(clippy::disallowed_methods, reason = "the driver's keeper of time")]

@@ -1,11 +1,11 @@
 //! A connection to a broker without a socket.
 
-use crate::cluster::Refused;
+use crate::cluster::{Peer, Refused};
 use crate::error::Violation;
 use crate::output::ConnId;
 use crate::server::{Delivery, Shared};
 use crate::session::Session;
-use crate::state::nodes::NodeId;
+use crate::state::nodes::{ListenerId, NodeId};
 use bytes::{Buf, Bytes};
 use std::collections::VecDeque;
 use std::io;
@@ -48,8 +48,9 @@ struct Halves {
 }
 
 impl BrokerStream {
-    pub(super) fn connect(shared: &Arc<Shared>, node: NodeId) -> Result<Self, Refused> {
-        let (conn, mailbox, session) = shared.connect(node, "/127.0.0.1".into())?;
+    pub(super) fn connect(shared: &Arc<Shared>, node: NodeId, listener: ListenerId) -> Result<Self, Refused> {
+        let peer = Peer { host: "/127.0.0.1".into(), listener, certificate: None };
+        let (conn, mailbox, session) = shared.connect(node, peer)?;
         let halves = Arc::new(Halves::default());
         Ok(Self {
             shared: Arc::clone(shared),

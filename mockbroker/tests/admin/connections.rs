@@ -1,7 +1,7 @@
 //! How many may connect, and how long they may be silent.
 
 use crate::kafka::Kafka;
-use rehearsal_mockbroker::cluster::Admission;
+use rehearsal_mockbroker::cluster::{Admission, Peer};
 use rehearsal_mockbroker::config::ClusterConfig;
 use rehearsal_mockbroker::control::Command;
 use rehearsal_mockbroker::output::ConnId;
@@ -18,7 +18,7 @@ fn kafka(configs: &[(&str, &str)]) -> Kafka {
 }
 
 fn connect(kafka: &mut Kafka) -> ConnId {
-    kafka.cluster.connect_at(kafka.now, NODE, HERE).expect("it runs")
+    kafka.cluster.connect_at(kafka.now, NODE, Peer { host: HERE.into(), ..Peer::default() }).expect("it runs")
 }
 
 #[test]

@@ -96,6 +96,14 @@ const TESTED_ELSEWHERE: &[ApiKey] = &[
     ApiKey::UpdateFeatures,
     ApiKey::DescribeClientQuotas,
     ApiKey::AlterClientQuotas,
+    // These need somebody at the door, or an authoriser.
+    ApiKey::SaslHandshake,
+    ApiKey::SaslAuthenticate,
+    ApiKey::DescribeAcls,
+    ApiKey::CreateAcls,
+    ApiKey::DeleteAcls,
+    ApiKey::DescribeUserScramCredentials,
+    ApiKey::AlterUserScramCredentials,
 ];
 
 #[test]

@@ -173,6 +173,7 @@ broker_settings! {
     message_max_bytes: i32 = "message.max.bytes",
     fetch_max_bytes: i32 = "fetch.max.bytes",
     socket_request_max_bytes: i32 = "socket.request.max.bytes",
+    connections_max_reauth_ms: i64 = "connections.max.reauth.ms",
     connections_max_idle_ms: i64 = "connections.max.idle.ms",
     max_connections: i32 = "max.connections",
     max_connections_per_ip: i32 = "max.connections.per.ip",
