@@ -1,6 +1,8 @@
 //! `rehearsal run`, as a user runs it: programs of other languages in virtual time, and what is refused.
 #![cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
 
+use object::{Object, ObjectSymbol};
+use rehearsal_sim_kernel::front::table::SYMBOLS;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
@@ -202,6 +204,20 @@ fn settings_that_make_no_sense_are_refused() {
     assert!(ran.err.contains("line #f1 of the plan cannot be carried out"), "{}", ran.err);
     let ran = run(&["--topic", "a/b:1"], does("sleeps"));
     assert_eq!((ran.code, ran.out.as_str()), (Some(1), ""), "{}", ran.err);
+}
+
+#[test]
+fn the_library_takes_the_place_of_the_functions_in_the_table_and_of_no_others() {
+    let library = Path::new(env!("CARGO_BIN_EXE_rehearsal")).with_file_name("deps").join("librehearsal_sim_preload.so");
+    let bytes = std::fs::read(&library).expect("cargo builds it along");
+    let file = object::read::elf::ElfFile64::<object::Endianness>::parse(&*bytes).expect("a shared object");
+    let exported: BTreeSet<&str> = file
+        .dynamic_symbols()
+        .filter(|symbol| symbol.is_definition())
+        .filter_map(|symbol| symbol.name().ok())
+        .collect();
+    let table = SYMBOLS.iter().map(|symbol| symbol.name).chain(["__libc_start_main"]).collect();
+    assert_eq!(exported, table);
 }
 
 /// A service runs ten times through the cut, and each time it is the same.

@@ -4,8 +4,8 @@
 //! [`program::start`](rehearsal_sim_kernel::front::program::start) – to the library in the program's own process, where
 //! [`Settings::read`] makes a simulation of them.
 
-use crate::drive::evidence::Evidence;
 use crate::drive::faults::{self, Faults};
+use crate::drive::{self, evidence::Evidence};
 use crate::host::{self, Brokers};
 use crate::plan::{Due, Entry, Fault, Plan, Setup};
 use crate::{check, world::World};
@@ -121,13 +121,7 @@ impl Checked {
         let mut config = ClusterConfig::with_brokers(number(self.brokers()));
         config.seed = self.settings.seed;
         config.requests_kept = 0;
-        for setup in self.plan.iter().flat_map(Plan::setup) {
-            let Setup::Topic { name, partitions, replicas, min_isr } = setup else { continue };
-            let mut topic = TopicConfig::new(name.to_string(), number(*partitions));
-            topic.replication_factor = i16::try_from(*replicas).ok();
-            topic.configs.extend(min_isr.map(|min| ("min.insync.replicas".to_owned(), min.to_string())));
-            config.topics.push(topic);
-        }
+        config.topics.extend(self.plan.iter().flat_map(Plan::setup).filter_map(drive::topic_config));
         for (name, partitions) in &self.settings.topics {
             config.topics.push(TopicConfig::new(name, number(*partitions)));
         }
