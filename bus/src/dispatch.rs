@@ -20,6 +20,8 @@ use crate::error::{BusError, Disposition, HandlerError};
 use crate::event::{AnyEvent, BEING_HANDLED};
 use crate::handler::{Ctx, EventSubscriber, Handler, HandlerOutcome, HandlerSet, SubscriptionId};
 use crate::mutant::{self, Mutant};
+#[cfg(feature = "kafka")]
+use crate::outbox::{Prepared, Tray};
 use crate::registry::EventType;
 
 /// A handler, and the events it is for.
@@ -67,6 +69,9 @@ pub struct Dispatcher {
     writing: Mutex<u64>,
     handler_timeout: Option<Duration>,
     untraced: bool,
+    /// The brokers for which what handlers publish is kept back.
+    #[cfg(feature = "kafka")]
+    keeps_back: Option<Arc<str>>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -92,6 +97,29 @@ impl Dispatcher {
     #[must_use]
     pub fn with_handler_timeout(self, timeout: Option<Duration>) -> Self {
         Self { handler_timeout: timeout, ..self }
+    }
+
+    /// The same, keeping back what handlers publish to these brokers; [`HandlerResult`] has it.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn keeping_back(self, bootstrap: Option<Arc<str>>) -> Self {
+        Self { keeps_back: bootstrap, ..self }
+    }
+
+    /// The names of these subscriptions.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn names_of(&self, ids: &HandlerSet) -> Vec<String> {
+        let table = self.table.load();
+        let mut names: Vec<_> =
+            table.entries().filter(|entry| ids.contains(&entry.id)).map(|entry| entry.name.to_string()).collect();
+        names.dedup();
+        names
+    }
+
+    /// The subscriptions with these names: more than one, if several share one.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn called(&self, names: &[String]) -> HandlerSet {
+        let table = self.table.load();
+        table.entries().filter(|entry| names.iter().any(|name| **name == *entry.name)).map(|entry| entry.id).collect()
     }
 
     /// The same, with or without a span around each handler.
@@ -198,6 +226,8 @@ impl Dispatcher {
         };
         let Entry { id, name, handler } = entry.clone();
         let (event, cx, limit) = (event.clone(), cx.clone(), self.handler_timeout);
+        #[cfg(feature = "kafka")]
+        let tray = self.keeps_back.clone().map(Tray::new);
         let span = match self.untraced {
             true => tracing::Span::none(),
             false => {
@@ -208,12 +238,31 @@ impl Dispatcher {
             let started = Instant::now();
             let outcome = match unwanted_because {
                 Some(error) => Err(error),
-                None => guarded(&handler, event.clone(), cx.clone(), limit).await,
+                None => {
+                    let handled = guarded(&handler, event.clone(), cx.clone(), limit);
+                    #[cfg(feature = "kafka")]
+                    let outcome = match tray.clone() {
+                        Some(tray) => Box::pin(tray.before(handled)).await,
+                        None => handled.await,
+                    };
+                    #[cfg(not(feature = "kafka"))]
+                    let outcome = handled.await;
+                    outcome
+                }
             };
             if let Err(error) = &outcome {
                 report(error, &name, &event, &cx);
             }
-            HandlerResult { handler: id, name, outcome, took: started.elapsed() }
+            #[cfg(feature = "kafka")]
+            let published = tray.filter(|_| outcome.is_ok()).map(|tray| tray.take()).unwrap_or_default();
+            HandlerResult {
+                handler: id,
+                name,
+                outcome,
+                took: started.elapsed(),
+                #[cfg(feature = "kafka")]
+                published,
+            }
         };
         Some(turn.instrument(span))
     }
@@ -222,6 +271,11 @@ impl Dispatcher {
 impl Table {
     fn recipients(&self, event: &AnyEvent) -> impl Iterator<Item = &Entry> {
         self.by_type.get(&event.payload_type()).into_iter().flatten().chain(&self.wildcard)
+    }
+
+    #[cfg(feature = "kafka")]
+    fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.by_type.values().flatten().chain(&self.wildcard)
     }
 
     fn typed_len(&self) -> usize {
@@ -280,7 +334,6 @@ pub struct DispatchOutcome {
 }
 
 /// What one handler made of an event.
-#[derive(Debug)]
 #[non_exhaustive]
 pub struct HandlerResult {
     /// Which one.
@@ -291,6 +344,18 @@ pub struct HandlerResult {
     pub outcome: HandlerOutcome,
     /// How long it ran.
     pub took: Duration,
+    /// What it published and the bus has kept back.
+    #[cfg(feature = "kafka")]
+    published: Vec<Prepared>,
+}
+
+impl std::fmt::Debug for HandlerResult {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { handler, name, outcome, took, .. } = self;
+        let mut shown = f.debug_struct("HandlerResult");
+        shown.field("handler", handler).field("name", name).field("outcome", outcome).field("took", took);
+        shown.finish_non_exhaustive()
+    }
 }
 
 /// What to do with an event after a dispatch.
@@ -313,6 +378,12 @@ impl DispatchOutcome {
     /// One result per handler called, in the order subscribed.
     pub fn results(&self) -> &[HandlerResult] {
         &self.results
+    }
+
+    /// Takes what the handlers that succeeded have published and the bus has kept back.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn take_published(&mut self) -> Vec<Prepared> {
+        self.results.iter_mut().flat_map(|result| std::mem::take(&mut result.published)).collect()
     }
 
     /// The failures.

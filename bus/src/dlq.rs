@@ -88,6 +88,18 @@ impl DlqMessage {
         self.number("dlq_original_offset")
     }
 
+    /// Its place in its key's sequence: the offset at which its event was published first, however often it was replayed
+    /// since.
+    pub fn sequence_offset(&self) -> Option<i64> {
+        self.number("dlq_sequence_offset").or_else(|| self.original_offset())
+    }
+
+    /// Whether the group that gave it up holds back later events of its key
+    /// ([`DlqScope::Sequence`](crate::config::DlqScope::Sequence)).
+    pub fn is_in_sequence(&self) -> bool {
+        self.header("dlq_sequence_offset").is_some()
+    }
+
     /// When it failed first.
     pub fn first_failure_at(&self) -> Option<Timestamp> {
         self.number("dlq_first_failure_at")
@@ -157,6 +169,15 @@ pub enum ReplayOutcome {
     AlreadyReplayed,
     /// There is no such dead letter. Nothing was done.
     NotFound,
+    /// This one, of the same key, must be replayed or evicted first ([`DlqScope::Sequence`]). Nothing was done.
+    ///
+    /// [`DlqScope::Sequence`]: crate::config::DlqScope::Sequence
+    Behind {
+        /// Its partition in the dead-letter topic.
+        partition: i32,
+        /// Its offset there.
+        offset: i64,
+    },
     /// It was replayed so often, and came back every time, that another time must be forced. Nothing was done.
     TooOften {
         /// How often.

@@ -60,12 +60,37 @@ pub enum Step<'a> {
         /// The partition, and the offset to go on from.
         at: &'a Source,
     },
+    /// An attempt was cut off before its handlers were done: the partition is taken away, or time ran out. The handlers
+    /// that had not [`Finished`](Self::Finished) were dropped, and the event will be delivered again.
+    Aborted {
+        /// The event.
+        event_id: Uuid,
+        /// Where it is.
+        at: &'a Source,
+        /// Which attempt this was, from 1.
+        attempt: u32,
+    },
     /// The dead-letter topic has a copy of the record.
+    #[non_exhaustive]
     DeadLettered {
         /// Where the original is.
         at: &'a Source,
         /// Why, as in the `dlq_reason` header.
         reason: &'a str,
+        /// Where the copy is.
+        to: &'a Source,
+        /// How often handlers were asked, over all its retries.
+        attempts: u32,
+    },
+    /// A retry topic has a copy of the record, which will be delivered from there.
+    #[non_exhaustive]
+    Deferred {
+        /// Where the original is.
+        at: &'a Source,
+        /// Where the copy is.
+        to: &'a Source,
+        /// How often handlers were asked so far.
+        attempts: u32,
     },
     /// A dead letter went back to the main topic.
     Replayed {
@@ -82,11 +107,14 @@ pub enum Step<'a> {
         partition: i32,
     },
     /// A partition was given up; nothing of it is in hand any more.
+    #[non_exhaustive]
     Revoked {
         /// The topic.
         topic: &'a str,
         /// The partition.
         partition: i32,
+        /// Whether it was somebody else's already, so that nothing could be committed.
+        lost: bool,
     },
 }
 

@@ -119,6 +119,8 @@ pub mod kafka;
 mod memory;
 #[doc(hidden)]
 pub mod mutant;
+#[cfg(feature = "kafka")]
+mod outbox;
 mod registry;
 mod retry;
 mod stats;

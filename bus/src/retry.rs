@@ -32,6 +32,11 @@ pub enum RetryScope {
     Key,
     /// Everything later in the same partition. Keeps the order of the log.
     Partition,
+    /// Nothing: the event is written to a retry topic and comes back from there when it is due. Nothing ever waits for it,
+    /// however long it fails, and **the order is lost**: later events of its aggregate are handled before it. For events
+    /// that do not depend on each other. The topics are `{topic}.{group}.retry.1` and so on, one a retry up to the eighth,
+    /// so that what comes back later never stands before what comes back sooner.
+    Topic,
 }
 
 impl Default for RetryPolicy {

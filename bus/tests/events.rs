@@ -162,6 +162,26 @@ fn a_consequence_names_its_cause_and_shares_its_correlation() {
 }
 
 #[test]
+fn a_consequence_belongs_to_the_trace_of_its_cause_unless_it_has_one_of_its_own() {
+    let traced = |trace: &str| {
+        let (trace, of) = (trace.to_owned(), format!("of={trace}"));
+        Event::with(placed("o-1"), move |metadata| {
+            metadata.headers.insert("traceparent".into(), trace);
+            metadata.headers.insert("tracestate".into(), of);
+            metadata.headers.insert("other".into(), "its own business".into());
+        })
+    };
+    let effect = Event::caused_by(traced("00-a").metadata(), shipped("o-1"));
+    assert_eq!(effect.metadata().headers["traceparent"], "00-a");
+    assert_eq!(effect.metadata().headers["tracestate"], "of=00-a");
+    assert!(!effect.metadata().headers.contains_key("other"));
+
+    let mut own = traced("00-b").metadata().clone();
+    own.caused_by(traced("00-a").metadata());
+    assert_eq!((&*own.headers["traceparent"], &*own.headers["tracestate"]), ("00-b", "of=00-b"));
+}
+
+#[test]
 fn event_ids_are_unique_and_sort_by_time() {
     let ids: Vec<Uuid> = (0..100).map(|_| placed("o-1").into_event().event_id()).collect();
     assert!(ids.is_sorted());

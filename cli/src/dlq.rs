@@ -267,6 +267,9 @@ async fn replay(bus: &KafkaEventBus, names: &[Name], how: impl Fn(Replay) -> Rep
             ReplayOutcome::TooOften { replays } => {
                 format!("{name}  came back {replays} times; --force replays it all the same")
             }
+            ReplayOutcome::Behind { partition, offset } => {
+                format!("{name}  must wait for {partition}:{offset}, an earlier event of its key")
+            }
             _ => format!("{name}  not found"),
         })?;
     }

@@ -1,4 +1,4 @@
-//! `rehearsal`: the demo, the stand-in broker as a server, the simulator for the bus and for any program, and the
+//! `rehearsal`: the demo, the stand-in broker as a server, the simulator, for the bus and for any program, and the
 //! dead-letter tools.
 //!
 //! Exit codes: 0 it did what was asked, 1 it could not and says why, or a promise was broken, 2 the command line makes no sense.
@@ -33,10 +33,10 @@ enum Verb {
     Serve(serve::Args),
     /// Search for a schedule of faults in which the bus breaks a promise, in virtual time
     Sim(sim::Args),
-    /// Run a program as it is, in any language, in virtual time, with the brokers it talks to and the faults of a plan
-    Run(run::Args),
     /// Look at the dead letters of a bus on any Kafka; replay or evict them
     Dlq(dlq::Args),
+    /// Run a program as it is, in any language, in virtual time, with the brokers it talks to and the faults of a plan
+    Run(run::Args),
     /// A worker of the finale, started by it
     #[command(hide = true)]
     Worker(demo::worker::Args),

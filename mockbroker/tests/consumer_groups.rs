@@ -410,6 +410,40 @@ fn a_policy_forbids_migration() {
 }
 
 #[test]
+fn an_assignment_that_cannot_be_read_forbids_migration_as_it_does_in_kafka() {
+    for (assignment, expected) in
+        [(&b"all"[..], ErrorCode::GroupIdNotFound), (b"\0\0\x7f\0\0\0", ErrorCode::UnknownServerError)]
+    {
+        let mut kafka = Kafka::with_topic("orders", 2);
+        let mut old = Classic::default();
+        old.join(&mut kafka);
+        old.sync_with(&mut kafka, Some(assignment.to_vec()));
+        let refused = Member::named("new").reads("orders").join(&mut kafka);
+        assert_eq!(code(&refused), expected);
+        assert_eq!(refused.error_message.is_some(), expected == ErrorCode::GroupIdNotFound);
+        assert_eq!(old.beat(&mut kafka), ErrorCode::None, "the classic group goes on");
+    }
+}
+
+#[test]
+fn a_classic_member_that_a_consumer_group_refuses_is_told_no_id() {
+    let mut kafka = Kafka::with_topic("orders", 2);
+    Member::named("new").reads("orders").join(&mut kafka);
+    let conn = kafka.connect_to_coordinator(GROUP);
+    let request = JoinGroupRequest {
+        group_id: Str::from(GROUP),
+        session_timeout_ms: 45_000,
+        rebalance_timeout_ms: 60_000,
+        protocol_type: Str::from("consumer"),
+        member_id: Str::from("somebody"),
+        ..Default::default()
+    };
+    let refused: JoinGroupResponse = kafka.ask(conn, 5, request);
+    assert_eq!(refused.error_code, ErrorCode::InconsistentGroupProtocol.code());
+    assert_eq!(refused.member_id, Str::from(""));
+}
+
+#[test]
 fn an_empty_group_takes_whichever_protocol_comes() {
     let mut kafka = Kafka::with_topic("orders", 2);
     let mut new = Member::named("new").reads("orders");
@@ -460,11 +494,19 @@ impl Classic {
 
     /// Asks for its assignment, or assigns; how many partitions it has then.
     fn sync(&mut self, kafka: &mut Kafka, assign: Option<&[i32]>) -> usize {
+        let assign = assign.map(|partitions| [&[0, 1][..], &of_orders(partitions), &[0xff; 4]].concat());
+        let assignment = self.sync_with(kafka, assign);
+        // The version, one topic with its name, how many partitions; the user's data at the end.
+        let indices = assignment.get(18..assignment.len() - 4).unwrap_or_default();
+        self.owned = indices.chunks_exact(4).map(|index| i32::from(index[3])).collect();
+        self.owned.len()
+    }
+
+    /// Asks for its assignment, or assigns itself these bytes.
+    fn sync_with(&self, kafka: &mut Kafka, assign: Option<Vec<u8>>) -> Vec<u8> {
         let conn = kafka.connect_to_coordinator(GROUP);
-        let assignment = assign.map(|partitions| {
-            let bytes = [&[0, 1][..], &of_orders(partitions), &[0xff; 4]].concat();
-            SyncGroupRequestAssignment { member_id: self.id.clone(), assignment: bytes.into() }
-        });
+        let assignment =
+            assign.map(|bytes| SyncGroupRequestAssignment { member_id: self.id.clone(), assignment: bytes.into() });
         let request = SyncGroupRequest {
             group_id: Str::from(GROUP),
             generation_id: self.generation,
@@ -474,10 +516,7 @@ impl Classic {
         };
         let synced: SyncGroupResponse = kafka.ask(conn, 3, request);
         assert_eq!(synced.error_code, 0);
-        // The version, one topic with its name, how many partitions; the user's data at the end.
-        let indices = synced.assignment.get(18..synced.assignment.len() - 4).unwrap_or_default();
-        self.owned = indices.chunks_exact(4).map(|index| i32::from(index[3])).collect();
-        self.owned.len()
+        synced.assignment.to_vec()
     }
 
     fn beat(&mut self, kafka: &mut Kafka) -> ErrorCode {

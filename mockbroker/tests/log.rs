@@ -66,6 +66,11 @@ fn an_unknown_partition_is_refused_whatever_its_records_are() {
     let refused = kafka.produce_row_to(9, half.clone(), -1).expect("an answer");
     assert_eq!(code(refused.error_code), ErrorCode::UnknownTopicOrPartition);
     assert_eq!(kafka.produce_bytes(half), Err(ErrorCode::InvalidRecord));
+
+    let mut endless = batch(["a"]).build().expect("a batch").to_vec();
+    endless[8] = 0xff;
+    let refused = kafka.produce_row_to(9, endless.into(), -1).expect("an answer");
+    assert_eq!(code(refused.error_code), ErrorCode::CorruptMessage, "a length that cannot be spoils the whole request");
 }
 
 #[test]

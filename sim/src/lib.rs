@@ -13,9 +13,9 @@
 //! Deciding, judging and telling is pure: no clock, no thread, no socket, and no chance but what comes from a seed.
 //! Running stands on `rehearsal-sim-kernel`, the simulated operating system, and is there on x86-64 Linux with glibc:
 //! [`check`] is the entry point of a `#[test]`, [`world`] what exists, [`runner`] a forked child for each seed, [`drive`]
-//! what joins both halves: from a seed to a report. [`scenario`] has failures of real projects, by name; [`program`] is
-//! what there is around a program that is run as it is, in another language perhaps. Elsewhere [`SUPPORTED`] is false,
-//! and these modules are not there.
+//! what joins both halves: from a seed to a report. [`scenario`] has failures of real projects, by name; [`program`] what
+//! there is around a program that is run as it is, in another language perhaps. Elsewhere [`SUPPORTED`] is false, and these
+//! modules are not there.
 
 pub mod chance;
 #[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]

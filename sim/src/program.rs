@@ -4,8 +4,9 @@
 //! [`program::start`](rehearsal_sim_kernel::front::program::start) – to the library in the program's own process, where
 //! [`Settings::read`] makes a simulation of them.
 
+use crate::drive::evidence::Evidence;
 use crate::drive::faults::{self, Faults};
-use crate::drive::{self, evidence::Evidence};
+use crate::drive::topics_of;
 use crate::host::{self, Brokers};
 use crate::plan::{Due, Entry, Fault, Plan, Setup};
 use crate::{check, world::World};
@@ -121,7 +122,7 @@ impl Checked {
         let mut config = ClusterConfig::with_brokers(number(self.brokers()));
         config.seed = self.settings.seed;
         config.requests_kept = 0;
-        config.topics.extend(self.plan.iter().flat_map(Plan::setup).filter_map(drive::topic_config));
+        config.topics.extend(self.plan.iter().flat_map(topics_of));
         for (name, partitions) in &self.settings.topics {
             config.topics.push(TopicConfig::new(name, number(*partitions)));
         }

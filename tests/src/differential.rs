@@ -564,7 +564,9 @@ impl Names {
             },
             _ => String::new(),
         };
-        ROW_NAMES.iter().chain(&["member_id", "client_id", "metadata"]).map(part).collect()
+        let producer = row.get("producer_id").map(Value::to_string).unwrap_or_default();
+        let producer = self.given.get(&("producer", producer)).cloned().unwrap_or_default();
+        ROW_NAMES.iter().chain(&["member_id", "client_id", "metadata"]).map(part).chain([producer]).collect()
     }
 
     fn replace(&mut self, field: &str, tree: &mut Value) {

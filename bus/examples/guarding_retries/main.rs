@@ -46,7 +46,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (topic, dlq, group) = (config.topic_name(), config.dlq_topic_name(), config.consumer_group.clone());
     let committed = || kafka.committed(&group, &topic, 0).unwrap_or(0);
     let hooks = Hooks::observed_by(|step: &Step<'_>| {
-        if let Step::DeadLettered { at, reason } = step {
+        if let Step::DeadLettered { at, reason, .. } = step {
             println!("  offset {} is a dead letter: {reason}", at.offset);
         }
     });

@@ -110,7 +110,12 @@ choices! {
     DlqScope {
         /// Nothing: they are handled.
         Event = "event",
-        /// They follow it to the dead letters, so that nothing is handled out of order.
+        /// They follow it to the dead letters, so that nothing is handled out of order, until it is replayed or evicted
+        /// ([`replay_dlq_key`], [`evict_dlq_message`]). Which keys are dead is read from the dead letters whenever a
+        /// partition is taken over, so it survives restarts; their topic must have as many partitions as the main one.
+        ///
+        /// [`replay_dlq_key`]: crate#backends
+        /// [`evict_dlq_message`]: crate#backends
         Sequence = "sequence",
     }
 }

@@ -56,6 +56,7 @@ const NAMES: &[&str] = &[
     "commit_interval",
     "commit_records_max",
     "commit_finished",
+    "exactly_once",
     "max_retries",
     "retry_base_delay",
     "retry_max_delay",

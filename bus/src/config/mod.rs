@@ -139,6 +139,12 @@ pub struct KafkaEventBusConfig {
     /// not run again after a restart. The brokers should take 4,096 bytes of `offset.metadata.max.bytes`, as by default.
     pub commit_finished: bool,
 
+    /// Whether what handlers publish, on this bus or another one with the same `bootstrap_servers`, is written in one
+    /// transaction with the positions of the events they handle: both happen, or neither does. It is readable once the
+    /// position is committed, so `commit_interval` is its delay. What handlers do outside of Kafka is at least once all
+    /// the same. Give each member a `consumer_name` of its own that survives restarts: transactions are named after it.
+    pub exactly_once: bool,
+
     /// When to try a failed handler again.
     pub retry: RetryPolicy,
     /// Whether events that keep failing are kept in a topic of their own. Without it they are dropped and counted.

@@ -80,6 +80,9 @@ pub(super) struct Settings {
     pub(super) commit_records_max: Option<usize>,
     /// Whether events that are done while an earlier one waits are committed too. They are, by default.
     pub(super) commit_finished: Option<bool>,
+    /// Whether what handlers publish is written in one transaction with the positions of what they handle. It is not, by
+    /// default.
+    pub(super) exactly_once: Option<bool>,
 
     /// When to try a failed handler again, all in one. The single settings outrank it.
     #[serde(skip)]
@@ -232,6 +235,7 @@ impl Settings {
             commit_interval: self.commit_interval.unwrap_or(Duration::from_millis(500)),
             commit_records_max: self.commit_records_max.unwrap_or(10_000),
             commit_finished: self.commit_finished.unwrap_or(true),
+            exactly_once: self.exactly_once.unwrap_or(false),
             retry: RetryPolicy {
                 base: self.retry_base_delay.unwrap_or(retry.base),
                 max: self.retry_max_delay.unwrap_or(retry.max),

@@ -1,12 +1,14 @@
 //! What a configuration must satisfy.
 
-use super::{ConfigError, KafkaEventBusConfig, SaslMechanism};
+use super::{ConfigError, DlqScope, KafkaEventBusConfig, SaslMechanism};
+use crate::retry::RetryScope;
 
 impl KafkaEventBusConfig {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         self.check_names()?;
         self.check_consumer()?;
         self.check_retry()?;
+        self.check_guarantees()?;
         self.check_security()?;
         self.check_bounds()
     }
@@ -84,6 +86,46 @@ impl KafkaEventBusConfig {
                 format_args!("retry_base_delay = {:?}", retry.base),
                 format_args!("retry_max_delay = {:?}", retry.max),
                 "the first wait cannot be longer than the longest",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Promises that cannot be kept together.
+    fn check_guarantees(&self) -> Result<(), ConfigError> {
+        let unordered = self.retry.scope == RetryScope::Topic;
+        if unordered && self.dlq_scope == DlqScope::Sequence {
+            return Err(ConfigError::contradiction(
+                "retry_scope = topic",
+                "dlq_scope = sequence",
+                "a retry topic gives the order up that a sequence keeps: use retry_scope = key",
+            ));
+        }
+        if self.dlq_scope == DlqScope::Sequence && !self.enable_dlq {
+            return Err(ConfigError::contradiction(
+                "dlq_scope = sequence",
+                "enable_dlq = false",
+                "later events follow a dead letter into its topic: enable it",
+            ));
+        }
+        if unordered {
+            check_topic("consumer_group", &format!("{}.{}.retry.1", self.topic_name(), self.consumer_group))?;
+        }
+        if !self.exactly_once {
+            return Ok(());
+        }
+        if unordered {
+            return Err(ConfigError::contradiction(
+                "exactly_once = true",
+                "retry_scope = topic",
+                "an event that waits in a retry topic can be there twice: use retry_scope = key",
+            ));
+        }
+        if !self.enable_idempotence {
+            return Err(ConfigError::contradiction(
+                "exactly_once = true",
+                "enable_idempotence = false",
+                "a transaction needs it: leave it on, and acks at all",
             ));
         }
         Ok(())

@@ -33,6 +33,8 @@ pub enum CauseOfDeath {
     Exhausted,
     /// A handler said that trying again is useless.
     Fatal,
+    /// An earlier event of its key is dead, and nothing may be handled out of order.
+    Sequence,
 }
 
 impl CauseOfDeath {
@@ -42,6 +44,7 @@ impl CauseOfDeath {
             Self::Poison => "poison",
             Self::Exhausted => "exhausted",
             Self::Fatal => "fatal",
+            Self::Sequence => "sequence",
         }
     }
 
@@ -51,6 +54,7 @@ impl CauseOfDeath {
             Self::Poison => "deserialization_error",
             Self::Exhausted => "max_retries_exceeded",
             Self::Fatal => "handler_error",
+            Self::Sequence => "earlier_dead_letter",
         }
     }
 }
@@ -100,6 +104,8 @@ pub struct Origin<'a> {
     pub offset: Offset,
     /// The group that gave it up.
     pub group: &'a str,
+    /// Its place in its key's sequence, where sequences are kept.
+    pub place: Option<Offset>,
 }
 
 /// Every header this library adds to a dead letter begins with this.
@@ -127,6 +133,7 @@ pub fn headers(original: &[Header], origin: Origin<'_>, obituary: &Obituary, now
     add("dlq_original_partition", &origin.partition.to_string());
     add("dlq_original_offset", &origin.offset.to_string());
     add("dlq_consumer_group", origin.group);
+    headers.extend(origin.place.map(|place| Header::text("dlq_sequence_offset", place.to_string())));
     headers.push(replays.unwrap_or_else(|| Header::text("dlq_replay_count", "0")));
     headers
 }
@@ -140,7 +147,7 @@ mod tests {
     use super::*;
 
     fn letter(original: &[Header], obituary: &Obituary) -> Vec<Header> {
-        let origin = Origin { topic: "orders.stream", partition: 3, offset: 42, group: "billing" };
+        let origin = Origin { topic: "orders.stream", partition: 3, offset: 42, group: "billing", place: None };
         headers(original, origin, obituary, Time::from_millis(1_700_000_000_000))
     }
 

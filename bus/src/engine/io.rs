@@ -3,7 +3,7 @@
 use super::Obituary;
 use super::drain::Farewell;
 use super::finished::Run;
-use super::retry::Outcome;
+use super::retry::{HandlerFailure, Outcome};
 use crate::handler::HandlerSet;
 use bytes::Bytes;
 use std::fmt;
@@ -90,6 +90,8 @@ pub enum Errand {
         /// The error's text.
         message: String,
     },
+    /// It is no event, but word that the dead letter whose place it names ([`Past::replays`]) was evicted.
+    Absolve,
     /// Stop consuming: the policy forbids going past such a record.
     Halt {
         /// Why.
@@ -110,13 +112,32 @@ pub struct Delivered<P> {
     pub payload: P,
     /// What is to be done with it.
     pub errand: Errand,
+    /// What it brings along, if this is not its first appearance.
+    pub past: Option<Box<Past>>,
 }
 
 impl<P> Delivered<P> {
     /// A record for the handlers.
     pub fn new(partition: Partition, offset: Offset, key: Option<Bytes>, payload: P) -> Self {
-        Self { partition, offset, key, payload, errand: Errand::Handle }
+        Self { partition, offset, key, payload, errand: Errand::Handle, past: None }
     }
+}
+
+/// What a record brings from earlier in its life: from a retry topic, or from the dead-letter queue.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Past {
+    /// No handler is asked before this.
+    pub not_before: Option<Time>,
+    /// Attempts made so far.
+    pub attempts: u32,
+    /// When the first of them failed.
+    pub first_failed: Option<Time>,
+    /// The handlers still to ask; all of them when `None`.
+    pub pending: Option<HandlerSet>,
+    /// Failures that are final.
+    pub given_up: Vec<HandlerFailure>,
+    /// The place, in its key's sequence, of the letter it is a replay of.
+    pub replays: Option<Offset>,
 }
 
 /// What happened.
@@ -153,6 +174,25 @@ pub enum Input<P> {
     DeadLetterFailed {
         /// Which.
         ticket: Ticket,
+    },
+    /// A retry topic has acknowledged a record.
+    Deferred {
+        /// Which.
+        ticket: Ticket,
+    },
+    /// A retry topic has not taken a record.
+    DeferralFailed {
+        /// Which.
+        ticket: Ticket,
+    },
+    /// The unresolved letters of a partition, as asked for by [`Action::Recall`].
+    Recalled {
+        /// Whose.
+        partition: Partition,
+        /// The assignment they were asked for under.
+        epoch: Epoch,
+        /// The key of each, and its place in the key's sequence.
+        letters: Vec<(Bytes, Offset)>,
     },
     /// A commit was answered.
     CommitDone {
@@ -202,6 +242,19 @@ pub struct DeadLetter<P> {
     pub payload: P,
     /// What it died of.
     pub obituary: Arc<Obituary>,
+    /// Its place in its key's sequence, where sequences are kept.
+    pub place: Option<Offset>,
+}
+
+/// A record to write to a retry topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deferral<P> {
+    /// Its name, to be given back when it is acknowledged or has failed.
+    pub ticket: Ticket,
+    /// The record.
+    pub payload: P,
+    /// What it is to bring along when it comes back.
+    pub past: Arc<Past>,
 }
 
 /// Partitions to let go.
@@ -228,6 +281,17 @@ pub enum Action<P> {
     Abandon(Ticket),
     /// Write a dead letter and report its acknowledgement.
     DeadLetter(DeadLetter<P>),
+    /// Write a record to a retry topic and report its acknowledgement ([`RetryScope::Topic`]).
+    ///
+    /// [`RetryScope::Topic`]: crate::RetryScope::Topic
+    Defer(Deferral<P>),
+    /// Find the unresolved letters of a partition in the dead-letter queue; until they are told, nothing of it starts.
+    Recall {
+        /// Whose.
+        partition: Partition,
+        /// To be given back with them.
+        epoch: Epoch,
+    },
     /// A record was given up and there is no dead-letter queue. Say so; nothing is to be reported back.
     Dropped(DeadLetter<P>),
     /// Commit, and report the answer. Beside each position goes what [`Engine::finished_beyond`] tells of its partition.

@@ -23,11 +23,13 @@ pub(super) enum LaneKey {
 }
 
 impl LaneKey {
-    pub(super) fn of(scope: RetryScope, key: Option<Bytes>, offset: Offset) -> Self {
+    /// `waits` for a record that is not to be tried yet: it has lost its turn, so it holds up nobody's.
+    pub(super) fn of(scope: RetryScope, key: Option<Bytes>, offset: Offset, waits: bool) -> Self {
         match (scope, key) {
+            _ if waits => Self::Alone(offset),
             (RetryScope::Partition, _) => Self::Whole,
-            (RetryScope::Key, Some(key)) => Self::Key(key),
-            (RetryScope::Key, None) => Self::Alone(offset),
+            (RetryScope::Key | RetryScope::Topic, Some(key)) => Self::Key(key),
+            (RetryScope::Key | RetryScope::Topic, None) => Self::Alone(offset),
         }
     }
 }

@@ -33,18 +33,21 @@ mod io;
 mod lanes;
 mod ledger;
 mod retry;
+mod sequence;
 
 pub use dead_letters::{CauseOfDeath, Header, Obituary};
 pub use drain::Farewell;
 pub use flood::FloodBreaker;
 pub use io::{
-    Action, CommitId, DeadLetter, Delivered, Epoch, Errand, Input, Offset, Partition, Release, Start, Ticket, Time,
+    Action, CommitId, DeadLetter, Deferral, Delivered, Epoch, Errand, Input, Offset, Partition, Past, Release, Start,
+    Ticket, Time,
 };
 pub use retry::{HandlerFailure, Outcome};
 
 use crate::config::Limits;
 use crate::mutant::{self, Mutant};
-use crate::retry::RetryPolicy;
+use crate::retry::{RetryPolicy, RetryScope};
+use bytes::Bytes;
 use drain::{Drain, Worth};
 use finished::Run;
 use flood::Flood;
@@ -53,6 +56,7 @@ use ledger::Ledger;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use retry::{Course, Decision, decide};
+use sequence::{Dead, Fate, Role, Standing};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,6 +78,8 @@ pub struct Config {
     pub retry: RetryPolicy,
     /// What becomes of a record that is given up.
     pub dead_letters: DeadLetters,
+    /// Whether the later records of a key follow one that was given up, until it is replayed or evicted.
+    pub sequences: bool,
     /// Resolved records are committed at the latest after this.
     pub commit_interval: Duration,
     /// … or as soon as this many are.
@@ -91,6 +97,7 @@ impl Default for Config {
         Self {
             retry: RetryPolicy::default(),
             dead_letters: DeadLetters::Write(RetryPolicy::default()),
+            sequences: false,
             // A crash repeats at most this much work; a commit is one small request.
             commit_interval: Duration::from_millis(500),
             commit_every: 10_000,
@@ -102,7 +109,7 @@ impl Default for Config {
 }
 
 /// What has happened so far. Every delivered record is counted once under `delivered` and, when it is resolved, once
-/// under `succeeded`, `skipped`, `dead_lettered` or `dropped`.
+/// under `succeeded`, `skipped`, `deferred`, `dead_lettered` or `dropped`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counters {
     /// Records taken in.
@@ -111,13 +118,15 @@ pub struct Counters {
     pub succeeded: u64,
     /// Records that were not for us.
     pub skipped: u64,
+    /// Records acknowledged by a retry topic, from where they are delivered again.
+    pub deferred: u64,
     /// Records acknowledged by the dead-letter queue.
     pub dead_lettered: u64,
     /// Records given up without a dead-letter queue.
     pub dropped: u64,
     /// Attempts after the first.
     pub retries: u64,
-    /// Letters the dead-letter queue did not take.
+    /// Letters the dead-letter queue did not take, and records a retry topic did not.
     pub dead_letter_failures: u64,
     /// Floods of dead letters that were stopped.
     pub floods: u64,
@@ -142,9 +151,11 @@ pub struct Status {
     pub parked: usize,
     /// Partitions not fetched from.
     pub paused: usize,
-    /// Records the dead-letter queue has refused at least once and not taken since: nothing is lost, nothing of
-    /// them is committed, and somebody should look.
+    /// Records the dead-letter queue or a retry topic has refused at least once and not taken since: nothing is lost,
+    /// nothing of them is committed, and somebody should look.
     pub unburied: usize,
+    /// Keys whose events follow a dead one.
+    pub dead_keys: usize,
     /// Whether nothing is started because too many records failed; see [`FloodBreaker`].
     pub flooded: bool,
 }
@@ -183,6 +194,9 @@ struct Assignment<P> {
     lanes: Lanes<P>,
     paused: bool,
     leaving: Option<Worth>,
+    dead: Dead,
+    /// Lanes that may start as soon as it is known which keys are dead; `None` once it is.
+    recalling: Option<Vec<LaneId>>,
 }
 
 /// A position to commit, and the assignment it was reached under.
@@ -240,6 +254,9 @@ impl<P: Clone> Engine<P> {
             Input::Finished { ticket, outcome } => self.finished(now, ticket, outcome),
             Input::DeadLetterAcked { ticket } => self.buried(now, ticket),
             Input::DeadLetterFailed { ticket } => self.not_buried(now, ticket),
+            Input::Deferred { ticket } => self.deferred(now, ticket),
+            Input::DeferralFailed { ticket } => self.not_deferred(now, ticket),
+            Input::Recalled { partition, epoch, letters } => self.recalled(partition, epoch, letters),
             Input::CommitDone { id, confirmed } => self.committed(now, id, confirmed),
             Input::Revoking { partitions, deadline } => self.leave(Farewell::Revoked, partitions, deadline),
             Input::Lost { partitions } => self.lost(partitions),
@@ -275,6 +292,7 @@ impl<P: Clone> Engine<P> {
             in_flight: self.in_flight,
             held: assignments.clone().map(|assignment| assignment.lanes.held()).sum(),
             parked: assignments.clone().map(|assignment| assignment.lanes.parked_len()).sum(),
+            dead_keys: assignments.clone().map(|assignment| assignment.dead.keys()).sum(),
             paused: assignments.filter(|assignment| assignment.paused).count(),
             unburied: self.unburied.len(),
             flooded: self.flood.until().is_some(),
@@ -311,9 +329,19 @@ impl<P: Clone> Engine<P> {
         let epoch = Epoch(self.epochs);
         for partition in partitions {
             self.abandon(partition);
-            let fresh =
-                Assignment { epoch, ledger: Ledger::default(), lanes: Lanes::default(), paused: false, leaving: None };
+            let fresh = Assignment {
+                epoch,
+                ledger: Ledger::default(),
+                lanes: Lanes::default(),
+                paused: false,
+                leaving: None,
+                dead: Dead::default(),
+                recalling: self.config.sequences.then(Vec::new),
+            };
             self.assignments.insert(partition, fresh);
+            if self.config.sequences {
+                self.actions.push_back(Action::Recall { partition, epoch });
+            }
         }
         // The client forgets across a rebalance what it had paused (KAFKA-13425).
         let paused: Vec<_> = self
@@ -325,6 +353,16 @@ impl<P: Clone> Engine<P> {
         if !paused.is_empty() {
             self.actions.push_back(Action::Pause(paused));
         }
+    }
+
+    fn recalled(&mut self, partition: Partition, epoch: Epoch, letters: Vec<(Bytes, Offset)>) {
+        let assignment = self.assignments.get_mut(&partition).filter(|assignment| assignment.epoch == epoch);
+        let Some(assignment) = assignment else { return };
+        let Some(waiting) = assignment.recalling.take() else { return };
+        for (key, place) in letters {
+            assignment.dead.add(key, place);
+        }
+        self.ready.extend(waiting.into_iter().map(|lane| (partition, epoch, lane)));
     }
 
     fn remembered(&mut self, partition: Partition, finished: Vec<Run>) {
@@ -449,7 +487,7 @@ impl<P: Clone> Engine<P> {
     // ── records ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     fn delivered(&mut self, now: Time, record: Delivered<P>) {
-        let Delivered { partition, offset, key, payload, errand } = record;
+        let Delivered { partition, offset, key, payload, errand, past } = record;
         let Some(assignment) = self.assignments.get_mut(&partition).filter(|assignment| assignment.leaving.is_none())
         else {
             // Fetched before the pause took hold: never in the books, so it is the next owner's.
@@ -465,11 +503,14 @@ impl<P: Clone> Engine<P> {
             return self.resolve(now, partition, offset);
         }
         self.counters.delivered += 1;
-        let course = match errand {
-            Errand::Handle => Course::default(),
+        let standing =
+            self.config.sequences.then(|| standing(&errand, key.as_ref(), offset, past.as_deref())).flatten();
+        let mut course = match errand {
+            Errand::Handle => past.map_or_else(Course::default, |past| Course::resumed(*past)),
+            Errand::Absolve if standing.is_some() => Course::default(),
             Errand::Bury { error_type, message } => Course::buried(Obituary::poison(now, error_type, message)),
             Errand::Halt { reason } => return self.actions.push_back(Action::Halt { partition, offset, reason }),
-            Errand::Skip => {
+            Errand::Skip | Errand::Absolve => {
                 self.counters.skipped += 1;
                 return self.resolve(now, partition, offset);
             }
@@ -477,8 +518,9 @@ impl<P: Clone> Engine<P> {
         if mutant::is(Mutant::DropsWhenFull) && assignment.lanes.at_a_bound(&self.config.limits, 0) {
             return self.resolve(now, partition, offset);
         }
+        course.standing = standing;
         let key = key.filter(|_| !mutant::is(Mutant::RunsKeysSideBySide));
-        let lane = LaneKey::of(self.config.retry.scope, key, offset);
+        let lane = LaneKey::of(self.config.retry.scope, key, offset, course.not_before.is_some());
         if let Some(lane) = assignment.lanes.push(lane, Job { offset, payload, course }, &self.config.limits) {
             self.ready.push_back((partition, assignment.epoch, lane));
         }
@@ -506,23 +548,42 @@ impl<P: Clone> Engine<P> {
             let Some((partition, epoch, lane)) = self.ready.pop_front() else { break };
             let assignment = self.assignments.get_mut(&partition);
             let Some(assignment) = assignment.filter(|assignment| assignment.epoch == epoch) else { continue };
+            if let Some(waiting) = &mut assignment.recalling {
+                waiting.push(lane);
+                continue;
+            }
             let startable = assignment.lanes.startable(lane);
             if !startable.is_some_and(|offset| assignment.may_start(offset)) {
                 continue;
             }
             let Some(job) = assignment.lanes.start(lane) else { continue };
             self.in_flight += 1;
-            match &job.course.obituary {
-                Some(obituary) => {
-                    let ticket = Ticket { partition, epoch, offset: job.offset, attempt: job.course.attempts };
-                    let letter = DeadLetter { ticket, payload: job.payload.clone(), obituary: obituary.clone() };
-                    self.bury(now, letter);
+            let ticket = Ticket { partition, epoch, offset: job.offset, attempt: job.course.attempts };
+            if let Some(until) = job.course.not_before.take().filter(|until| *until > now) {
+                self.park(ticket, until);
+                continue;
+            }
+            let fate = job.course.standing.as_ref().map_or(Fate::Free, |standing| assignment.dead.fate(standing));
+            match (fate, &job.course.obituary, &job.course.deferral) {
+                (Fate::Settled, ..) => self.absolved(now, ticket),
+                (Fate::LiesThere, ..) => {
+                    self.counters.dead_lettered += 1;
+                    self.done(now, ticket);
                 }
-                None => {
+                (_, Some(_), _) => self.bury(now, ticket),
+                (Fate::Follows(first), ..) => {
+                    job.course.obituary = Some(Arc::new(sequence::obituary(now, first)));
+                    self.bury(now, ticket);
+                }
+                (Fate::Free, None, Some(past)) => {
+                    let deferral = Deferral { ticket, payload: job.payload.clone(), past: past.clone() };
+                    self.actions.push_back(Action::Defer(deferral));
+                }
+                (Fate::Free, None, None) => {
                     job.course.attempts += 1;
                     self.counters.retries += u64::from(job.course.attempts > 1);
                     self.actions.push_back(Action::Start(Start {
-                        ticket: Ticket { partition, epoch, offset: job.offset, attempt: job.course.attempts },
+                        ticket: Ticket { attempt: job.course.attempts, ..ticket },
                         payload: job.payload.clone(),
                         only_handlers: job.course.pending.clone(),
                     }));
@@ -534,7 +595,8 @@ impl<P: Clone> Engine<P> {
     fn finished(&mut self, now: Time, ticket: Ticket, outcome: Outcome) {
         let retry = self.config.retry;
         let chance = &mut self.chance;
-        let Some(job) = in_work(&mut self.assignments, ticket).filter(|job| job.course.obituary.is_none()) else {
+        let job = in_work(&mut self.assignments, ticket).filter(|job| job.course.awaits_handlers());
+        let Some(job) = job else {
             self.counters.fenced += 1;
             return;
         };
@@ -544,9 +606,15 @@ impl<P: Clone> Engine<P> {
                     self.flood.weigh(breaker, now, false);
                 }
                 self.counters.succeeded += 1;
+                self.absolve(ticket);
                 self.done(now, ticket);
             }
             Decision::Again { .. } if mutant::is(Mutant::RetriesAtOnce) => self.park(ticket, now),
+            Decision::Again { after } if retry.scope == RetryScope::Topic => {
+                let past = Arc::new(job.course.to_be_resumed(now + after));
+                job.course.deferral = Some(past.clone());
+                self.actions.push_back(Action::Defer(Deferral { ticket, payload: job.payload.clone(), past }));
+            }
             Decision::Again { after } => self.park(ticket, now + after),
             Decision::Bury(obituary) => {
                 if let Some(breaker) = &self.config.flood_breaker {
@@ -556,26 +624,41 @@ impl<P: Clone> Engine<P> {
                         return self.park(ticket, until);
                     }
                 }
-                let obituary = Arc::new(obituary);
-                job.course.obituary = Some(obituary.clone());
-                let payload = job.payload.clone();
-                self.bury(now, DeadLetter { ticket, payload, obituary });
+                job.course.obituary = Some(Arc::new(obituary));
+                self.bury(now, ticket);
             }
         }
     }
 
-    /// Writes a letter; its record stays in work, and in the books, until it is acknowledged.
-    fn bury(&mut self, now: Time, letter: DeadLetter<P>) {
+    /// The letter a record in work is about is in nobody's way any more.
+    fn absolve(&mut self, ticket: Ticket) {
+        let Some(assignment) = self.assignments.get_mut(&ticket.partition) else { return };
+        let job = assignment.lanes.in_work(ticket.offset);
+        if let Some(standing) = job.and_then(|job| job.course.standing.as_deref()) {
+            assignment.dead.remove(standing);
+        }
+    }
+
+    fn absolved(&mut self, now: Time, ticket: Ticket) {
+        self.absolve(ticket);
+        self.counters.skipped += 1;
+        self.done(now, ticket);
+    }
+
+    /// Writes the letter of a record in work; it stays there, and in the books, until the letter is acknowledged.
+    fn bury(&mut self, now: Time, ticket: Ticket) {
+        let Some(job) = in_work(&mut self.assignments, ticket) else { return };
+        let Some(obituary) = job.course.obituary.clone() else { return };
+        let place = job.course.standing.as_ref().map(|standing| standing.place);
+        let letter = DeadLetter { ticket, payload: job.payload.clone(), obituary, place };
         match self.config.dead_letters {
             DeadLetters::Write(_) => {
-                let ticket = letter.ticket;
                 self.actions.push_back(Action::DeadLetter(letter));
                 if mutant::is(Mutant::DoesNotAwaitDeadLetters) {
                     self.done(now, ticket);
                 }
             }
             DeadLetters::Drop => {
-                let ticket = letter.ticket;
                 self.actions.push_back(Action::Dropped(letter));
                 self.counters.dropped += 1;
                 self.done(now, ticket);
@@ -590,6 +673,11 @@ impl<P: Clone> Engine<P> {
         }
         self.counters.dead_lettered += 1;
         self.unburied.remove(&(ticket.partition, ticket.offset));
+        if let Some(assignment) = self.assignments.get_mut(&ticket.partition)
+            && let Some(standing) = assignment.lanes.in_work(ticket.offset).and_then(|job| job.course.standing.take())
+        {
+            assignment.dead.add(standing.key, standing.place);
+        }
         self.done(now, ticket);
         let assignment = self.assignments.get_mut(&ticket.partition);
         if let Some(assignment) = assignment.filter(|_| mutant::is(Mutant::NeverCommitsDeadLetters)) {
@@ -597,18 +685,37 @@ impl<P: Clone> Engine<P> {
         }
     }
 
+    fn deferred(&mut self, now: Time, ticket: Ticket) {
+        if in_work(&mut self.assignments, ticket).is_none_or(|job| job.course.deferral.is_none()) {
+            self.counters.fenced += 1;
+            return;
+        }
+        self.counters.deferred += 1;
+        self.unburied.remove(&(ticket.partition, ticket.offset));
+        self.done(now, ticket);
+    }
+
+    fn not_deferred(&mut self, now: Time, ticket: Ticket) {
+        let backoff = self.config.retry;
+        self.not_written(now, ticket, &backoff, |course| course.deferral.is_some());
+    }
+
     fn not_buried(&mut self, now: Time, ticket: Ticket) {
         let DeadLetters::Write(backoff) = self.config.dead_letters else { return };
-        let job = in_work(&mut self.assignments, ticket).filter(|job| job.course.obituary.is_some());
-        let Some(job) = job else {
+        self.not_written(now, ticket, &backoff, |course| course.obituary.is_some());
+    }
+
+    /// A letter or a deferral was not taken: it is written again later, and its lane waits.
+    fn not_written(&mut self, now: Time, ticket: Ticket, backoff: &RetryPolicy, expected: fn(&Course) -> bool) {
+        let Some(job) = in_work(&mut self.assignments, ticket).filter(|job| expected(&job.course)) else {
             self.counters.fenced += 1;
             return;
         };
         if mutant::is(Mutant::GivesUpOnRefusedLetters) {
             return self.done(now, ticket);
         }
-        let wait = backoff.delay(job.course.burials_failed, &mut self.chance);
-        job.course.burials_failed += 1;
+        let wait = backoff.delay(job.course.writes_failed, &mut self.chance);
+        job.course.writes_failed += 1;
         self.counters.dead_letter_failures += 1;
         self.unburied.insert((ticket.partition, ticket.offset));
         self.park(ticket, now + wait);
@@ -716,6 +823,18 @@ impl<P> Assignment<P> {
     }
 }
 
+/// Where a record stands in its key's sequence; one without a key stands in none.
+fn standing(errand: &Errand, key: Option<&Bytes>, offset: Offset, past: Option<&Past>) -> Option<Box<Standing>> {
+    let replays = past.and_then(|past| past.replays);
+    let role = match (errand, replays) {
+        (Errand::Absolve, Some(_)) => Role::Eviction,
+        (Errand::Absolve, None) => return None,
+        (_, Some(_)) => Role::Replay,
+        (_, None) => Role::Original,
+    };
+    Some(Box::new(Standing { key: key?.clone(), place: replays.unwrap_or(offset), role }))
+}
+
 /// The record this ticket speaks of, if it is still the attempt in work under the same assignment.
 fn in_work<P>(assignments: &mut BTreeMap<Partition, Assignment<P>>, ticket: Ticket) -> Option<&mut Job<P>> {
     let of_it = |epoch| epoch == ticket.epoch || mutant::is(Mutant::CountsLateCompletions);
@@ -723,5 +842,7 @@ fn in_work<P>(assignments: &mut BTreeMap<Partition, Assignment<P>>, ticket: Tick
     assignment.lanes.in_work(ticket.offset).filter(|job| job.course.attempts == ticket.attempt)
 }
 
+#[cfg(test)]
+mod sequence_tests;
 #[cfg(test)]
 mod tests;

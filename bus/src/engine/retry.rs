@@ -2,6 +2,8 @@
 
 use super::Time;
 use super::dead_letters::{CauseOfDeath, Obituary};
+use super::io::Past;
+use super::sequence::Standing;
 use crate::error::Disposition;
 use crate::handler::{HandlerSet, SubscriptionId};
 use crate::mutant::{self, Mutant};
@@ -52,17 +54,47 @@ pub(super) struct Course {
     first_failed: Option<Time>,
     /// Set once the record is on its way to the dead-letter queue.
     pub(super) obituary: Option<Arc<Obituary>>,
-    /// Dead-letter writes that failed so far.
-    pub(super) burials_failed: u32,
+    /// Set once the record is on its way to a retry topic.
+    pub(super) deferral: Option<Arc<Past>>,
+    /// Writes to a dead-letter or retry topic that failed so far.
+    pub(super) writes_failed: u32,
+    /// No handler is asked before this.
+    pub(super) not_before: Option<Time>,
+    /// Where it stands in its key's sequence, where sequences are kept.
+    pub(super) standing: Option<Box<Standing>>,
 }
 
 impl Course {
+    /// Whether it is with its handlers, and on its way to no topic.
+    pub(super) fn awaits_handlers(&self) -> bool {
+        self.obituary.is_none() && self.deferral.is_none()
+    }
+
     /// It is not given up after all: the handlers it was given up for are asked once more.
     pub(super) fn spare(&mut self) {
         let failed = std::mem::take(&mut self.given_up);
         self.exhausted = false;
         if !failed.is_empty() {
             self.pending = Some(failed.into_iter().map(|failure| failure.handler).collect());
+        }
+    }
+
+    /// The course of a record that has been on one before.
+    pub(super) fn resumed(past: Past) -> Self {
+        let Past { not_before, attempts, first_failed, pending, given_up, replays: _ } = past;
+        let exhausted = given_up.iter().any(|failure| failure.verdict != Disposition::Fatal);
+        Self { attempts, pending, given_up, exhausted, first_failed, not_before, ..Self::default() }
+    }
+
+    /// What another one needs to go on where this one is.
+    pub(super) fn to_be_resumed(&self, not_before: Time) -> Past {
+        Past {
+            not_before: Some(not_before),
+            attempts: self.attempts,
+            first_failed: self.first_failed,
+            pending: self.pending.clone(),
+            given_up: self.given_up.clone(),
+            replays: None,
         }
     }
 

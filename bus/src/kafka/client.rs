@@ -192,6 +192,22 @@ pub(super) fn careful_producer(config: &KafkaEventBusConfig) -> ClientConfig {
     settings
 }
 
+/// For what belongs into one transaction with the positions it comes from.
+pub(super) fn transactional(config: &KafkaEventBusConfig) -> ClientConfig {
+    let mut settings = careful_producer(config);
+    // One that comes back under its name takes over from its former self; a new name must wait out the timeout.
+    settings.set("transactional.id", format!("{}.{}", config.consumer_group, config.consumer_name));
+    let timeout = TRANSACTION_TIMEOUT;
+    settings.set("transaction.timeout.ms", timeout.as_millis().to_string());
+    // The client insists that a transaction outlasts its messages.
+    settings.set("message.timeout.ms", config.delivery_timeout.min(timeout).as_millis().to_string());
+    settings
+}
+
+/// After so long the brokers abort a transaction nobody ends; what is published behind it cannot be read until then.
+/// Kafka's and the client's default.
+const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// How often the client tells how far behind it is.
 const LAG_INTERVAL_MS: &str = "5000";
 
@@ -212,6 +228,9 @@ pub(super) fn consumer(config: &KafkaEventBusConfig, measured: bool) -> ClientCo
         // … as long as the client looks soon whether there is room again; by default it looks once a second.
         .set("fetch.queue.backoff.ms", "5");
     let mut settings = finished(settings, config);
+    if config.exactly_once {
+        settings.set("isolation.level", "read_committed");
+    }
     // The engine decides what is committed, and when: nobody may outrank that.
     settings.set("enable.auto.commit", "false").set("enable.auto.offset.store", "false");
     if mutant::is(Mutant::CommitsByItself) {

@@ -3,34 +3,40 @@
 //! One task owns the engine. News from the reading thread and reports of finished work come in over channels;
 //! attempts are made by the crew, dead letters and commits run on their own, so nothing here ever waits for a handler.
 
-use super::Shared;
 use super::crew::{Crew, Reports};
-use super::poll::{BATCHES_MAX, Bell, Fetching, News, Reader, Sorter, give_back, list, read, shared as share};
-use super::publish::{Copy, Publisher};
+use super::letters::Letters;
+use super::poll::{BATCHES_MAX, Bell, Fetching, News, Reader, Sorter, committed, give_back, read, shared as share};
+use super::publish::{Copy, Delivery, Publisher};
 use super::record::Record;
+use super::transact::{Failed, Transactor};
+use super::{Shared, deferred};
+use crate::config::DlqScope;
 use crate::dispatch::DispatchOutcome;
 use crate::engine::{
-    self, Action, CommitId, DeadLetter, DeadLetters, Engine, Farewell, HandlerFailure, Input, Offset, Outcome,
-    Partition, Release, Start, Time, dead_letters, finished,
+    self, Action, CommitId, DeadLetter, DeadLetters, Deferral, Engine, Epoch, Farewell, HandlerFailure, Input, Offset,
+    Outcome, Partition, Release, Start, Ticket, Time, dead_letters, finished,
 };
 use crate::error::BusError;
 use crate::event::{AnyEvent, WireMetadata};
 use crate::handler::{Ctx, HandlerSet, Source};
 use crate::hooks::Step;
 use crate::mutant::{self, Mutant};
+use crate::outbox::Batch;
 use crate::telemetry::{Note, Remote};
+use bytes::Bytes;
 use jiff::Timestamp;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
+use uuid::Uuid;
 
 /// How long the client may take to leave the group. Leaving is a courtesy: the session would expire by itself.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
@@ -65,6 +71,7 @@ pub(super) struct Controls {
 pub(super) struct Driver {
     shared: Arc<Shared>,
     publisher: Publisher,
+    letters: Arc<Letters>,
     /// Partitions of the dead-letter topic: a letter goes to the partition its record came from, if there is one.
     dlq_partitions: i32,
     engine: Engine<Arc<Record>>,
@@ -133,21 +140,17 @@ impl Driver {
     pub(super) fn start(
         shared: Arc<Shared>,
         publisher: Publisher,
+        letters: Arc<Letters>,
         dlq_partitions: i32,
+        transactor: Option<Transactor>,
         make_reader: impl FnOnce(mpsc::Sender<News>) -> Result<Reader, BusError>,
     ) -> Result<(Self, Controls), BusError> {
         let (tell, news) = mpsc::channel(BATCHES_MAX);
         let (reader, bell) = share(make_reader(tell.clone())?);
         reader
-            .subscribe(&[&shared.topic])
+            .subscribe(&shared.sources.names())
             .map_err(|error| BusError::Backend { doing: "subscribing to the topic", source: error.into() })?;
-        let sorter = Sorter {
-            topic: shared.topic.clone(),
-            group: shared.group.clone(),
-            registry: shared.registry.clone(),
-            unknown_type: shared.config.unknown_type,
-            shared: shared.clone(),
-        };
+        let sorter = Sorter { shared: shared.clone() };
         let stop_reading = StopReading { asked: Arc::new(AtomicBool::new(false)), bell };
         // Unbounded, for the engine asks again only when things have changed.
         let (fetching, asked) = std::sync::mpsc::channel();
@@ -162,10 +165,11 @@ impl Driver {
         let (stop, stop_asked) = watch::channel(None);
         let (partitions, partitions_seen) = watch::channel(None);
         let (ended, end_seen) = watch::channel(None);
-        let clerk = Clerk::start(shared.clone(), reader.clone(), reports.clone())
+        let clerk = Clerk::start(shared.clone(), reader.clone(), reports.clone(), transactor)
             .map_err(|error| BusError::Backend { doing: "starting the committing thread", source: error.into() })?;
         let driver = Self {
             publisher,
+            letters,
             dlq_partitions,
             engine: Engine::new(engine_config(&shared), rand::random()),
             clock: Clock::start(),
@@ -215,6 +219,11 @@ impl Driver {
                 }
                 Some(_) = self.burials.join_next() => {}
             }
+            if let Some(error) = self.clerk.take_failure() {
+                self.failure
+                    .get_or_insert(BusError::Backend { doing: "committing a transaction", source: error.into() });
+                self.tell(Input::Stop { deadline: self.clock.now() });
+            }
             let stopped = self.carry_out();
             self.count();
             if stopped {
@@ -232,11 +241,14 @@ impl Driver {
             News::Assigned(partitions, remembered) => {
                 self.shared.counters.rebalanced();
                 self.shared.hooks_about(&partitions, |topic, partition| Step::Assigned { topic, partition });
-                self.partitions.send_modify(|count| *count = Some(count.unwrap_or(0) + partitions.len()));
+                self.partitions.send_modify(|count| *count = Some(count.unwrap_or(0) + of_main(&partitions)));
                 // A pause asked for under an earlier assignment may only be obeyed now; this outranks it.
                 self.ask(Fetching::Resume(partitions.clone()));
                 self.tell(Input::Assigned { partitions });
                 for (partition, finished) in remembered {
+                    if let Some(outbox) = &self.shared.outbox {
+                        outbox.told(partition, finished.clone());
+                    }
                     self.tell(Input::Remembered { partition, finished });
                 }
             }
@@ -251,11 +263,14 @@ impl Driver {
             }
             News::Records(records) => {
                 let now = self.clock.now();
-                for record in records.iter().filter(|record| record.errand != engine::Errand::Skip) {
-                    let at = source(&record.payload);
-                    self.shared.hooks.tell(|| Step::Delivered { at: &at, key: record.payload.key.as_deref() });
-                    let event_type = || record.payload.event_type().unwrap_or_default();
-                    self.shared.counters.telemetry.note(|| Note::Consumed { event_type: event_type() });
+                let telemetry = &self.shared.counters.telemetry;
+                if self.shared.hooks.is_observed() || telemetry.is_on() {
+                    for record in records.iter().filter(|record| record.errand != engine::Errand::Skip) {
+                        let at = source(&record.payload);
+                        self.shared.hooks.tell(|| Step::Delivered { at: &at, key: record.payload.key.as_deref() });
+                        let event_type = || record.payload.event_type().unwrap_or_default();
+                        telemetry.note(|| Note::Consumed { event_type: event_type() });
+                    }
                 }
                 self.engine.handle_all(now, records.into_iter().map(Input::Delivered));
             }
@@ -276,6 +291,8 @@ impl Driver {
                     self.crew.abandon(ticket);
                 }
                 Action::DeadLetter(letter) => self.bury(letter),
+                Action::Defer(deferral) => self.defer(deferral),
+                Action::Recall { partition, epoch } => self.recall(partition, epoch),
                 Action::Dropped(letter) => {
                     self.shared.counters.failed();
                     let DeadLetter { ticket, obituary, .. } = letter;
@@ -286,9 +303,10 @@ impl Driver {
                     );
                 }
                 Action::Commit { id, offsets } => {
-                    let places = offsets.into_iter().map(|(partition, offset)| {
-                        let finished = finished::to_text(offset, &self.engine.finished_beyond(partition));
-                        Place { partition, offset, finished }
+                    let places = offsets.into_iter().map(|(partition, offset)| Place {
+                        partition,
+                        offset,
+                        finished: self.engine.finished_beyond(partition),
                     });
                     self.clerk.ask(Chore::Commit { id, places: places.collect() });
                 }
@@ -296,7 +314,8 @@ impl Driver {
                 Action::Resume(partitions) => self.ask(Fetching::Resume(partitions)),
                 Action::Release(release) => self.release(release),
                 Action::Halt { partition, offset, reason } => {
-                    let at = format!("{}-{}@{offset}: {reason}", self.shared.topic, partition.index);
+                    let topic = self.shared.sources.name(partition.topic);
+                    let at = format!("{topic}-{}@{offset}: {reason}", partition.index);
                     tracing::error!(at, "consuming stops: the policy for unknown types is to fail");
                     self.failure.get_or_insert(BusError::Backend { doing: "consuming", source: at.into() });
                     let deadline = self.clock.now() + self.shared.config.rebalance_drain_timeout;
@@ -315,21 +334,22 @@ impl Driver {
         let (shared, publisher, reports) = (self.shared.clone(), self.publisher.clone(), self.reports.clone());
         let (partitions, now) = (self.dlq_partitions, self.clock.now());
         self.burials.spawn(async move {
-            let DeadLetter { ticket, payload: record, obituary } = letter;
-            let (topic, group) = (&record.topic, &shared.group);
-            let origin = dead_letters::Origin { topic, partition: record.partition, offset: record.offset, group };
+            let DeadLetter { ticket, payload: record, obituary, place } = letter;
+            let (group, (partition, offset)) = (&shared.group, deferred::origin(&record));
+            let origin = dead_letters::Origin { topic: &shared.topic, partition, offset, group, place };
             let copy = Copy {
                 topic: &shared.dlq_topic,
-                partition: Some(record.partition).filter(|partition| *partition < partitions),
+                partition: Some(partition).filter(|partition| (0..partitions).contains(partition)),
                 key: record.key.as_ref().filter(|_| !mutant::is(Mutant::LettersLoseTheirKey)),
                 value: record.value.as_ref().filter(|_| !mutant::is(Mutant::LettersLoseTheirValue)),
-                headers: &dead_letters::headers(&record.headers(), origin, &obituary, now),
+                headers: &dead_letters::headers(&deferred::own_headers(&record), origin, &obituary, now),
             };
             let report_of = match publisher.write(copy).await {
-                Ok(_) => {
+                Ok(Delivery { partition, offset }) => {
                     tracing::warn!(?ticket, cause = obituary.cause.name(), error = obituary.message, "event dead-lettered");
-                    let at = source(&record);
-                    shared.hooks.tell(|| Step::DeadLettered { at: &at, reason: obituary.cause.reason() });
+                    let (at, to) = (source(&record), Source { topic: shared.dlq_topic.clone(), partition, offset });
+                    let (reason, attempts) = (obituary.cause.reason(), obituary.attempts);
+                    shared.hooks.tell(|| Step::DeadLettered { at: &at, reason, to: &to, attempts });
                     shared.counters.telemetry.note(|| Note::DeadLettered { reason: obituary.cause.name() });
                     Input::DeadLetterAcked { ticket }
                 }
@@ -341,6 +361,53 @@ impl Driver {
                 }
             };
             reports.send(report_of);
+        });
+    }
+
+    /// Writes a record to the retry topic of its attempt.
+    fn defer(&mut self, deferral: Deferral<Arc<Record>>) {
+        let (shared, publisher, reports) = (self.shared.clone(), self.publisher.clone(), self.reports.clone());
+        self.burials.spawn(async move {
+            let Deferral { ticket, payload: record, past } = deferral;
+            // Without a retry the engine does not ask for one.
+            let Some(topic) = shared.sources.tier(past.attempts) else { return };
+            let copy = Copy {
+                topic,
+                partition: Some(record.partition),
+                key: record.key.as_ref(),
+                value: record.value.as_ref(),
+                headers: &deferred::headers(&record, &past, &shared.dispatcher),
+            };
+            reports.send(match publisher.write(copy).await {
+                Ok(Delivery { partition, offset }) => {
+                    let (at, to) = (source(&record), Source { topic: topic.clone(), partition, offset });
+                    shared.hooks.tell(|| Step::Deferred { at: &at, to: &to, attempts: past.attempts });
+                    Input::Deferred { ticket }
+                }
+                Err(error) => {
+                    shared.counters.failed();
+                    tracing::error!(?ticket, %error, "a retry topic does not take an event; it is kept, and its key waits");
+                    Input::DeferralFailed { ticket }
+                }
+            });
+        });
+    }
+
+    /// Finds out which keys of a new partition are dead, as often as it takes: without knowing, nothing may start.
+    fn recall(&mut self, partition: Partition, epoch: Epoch) {
+        let (shared, reader, reports) = (self.shared.clone(), self.reader.clone(), self.reports.clone());
+        let letters = self.letters.clone();
+        self.burials.spawn(async move {
+            loop {
+                match dead(&shared, &reader, &letters, partition).await {
+                    Ok(letters) => return reports.send(Input::Recalled { partition, epoch, letters }),
+                    Err(error) => {
+                        shared.counters.failed();
+                        tracing::error!(%error, ?partition, "the dead letters cannot be read; nothing of the partition is handled");
+                    }
+                }
+                tokio::time::sleep(RECALL_PAUSE).await;
+            }
         });
     }
 
@@ -356,10 +423,10 @@ impl Driver {
             tracing::warn!(abandoned, ?why, "attempts cut off; their events will be delivered again");
             self.cut_off += abandoned;
         }
-        self.partitions.send_modify(|count| *count = count.map(|count| count.saturating_sub(partitions.len())));
+        self.partitions.send_modify(|count| *count = count.map(|count| count.saturating_sub(of_main(&partitions))));
         let places = commit.into_iter().map(|(partition, offset)| {
             let runs = finished.iter_mut().find(|(of, _)| *of == partition).map(|(_, runs)| std::mem::take(runs));
-            Place { partition, offset, finished: finished::to_text(offset, &runs.unwrap_or_default()) }
+            Place { partition, offset, finished: runs.unwrap_or_default() }
         });
         self.clerk.ask(Chore::Release { why, partitions, places: places.collect() });
     }
@@ -412,7 +479,7 @@ impl Driver {
         self.news.close();
         while let Ok(news) = self.news.try_recv() {
             if let News::Revoking(partitions) = news {
-                let freed = list(&self.shared.topic, &partitions);
+                let freed = self.shared.sources.list(&partitions);
                 if let Err(error) = give_back(&self.reader, &freed) {
                     tracing::warn!(%error, "giving partitions back failed");
                 }
@@ -442,6 +509,7 @@ fn engine_config(shared: &Shared) -> engine::Config {
     let config = &shared.config;
     engine::Config {
         retry: config.retry,
+        sequences: config.dlq_scope == DlqScope::Sequence,
         dead_letters: if config.enable_dlq && !mutant::is(Mutant::LosesDeadLetters) {
             DeadLetters::Write(config.retry)
         } else {
@@ -459,7 +527,7 @@ fn engine_config(shared: &Shared) -> engine::Config {
 pub(super) async fn attempt(
     shared: &Shared,
     record: &Record,
-    attempt: u32,
+    ticket: Ticket,
     only: Option<&HandlerSet>,
     cancellation: &Arc<CancellationToken>,
 ) -> Outcome {
@@ -468,14 +536,16 @@ pub(super) async fn attempt(
         Ok(event) => event,
         Err((error_type, message)) => return Outcome::Poison { error_type: error_type.into(), message },
     };
-    let at = source(record);
+    let (at, attempt) = (source(record), ticket.attempt);
     let cx = Ctx::of_attempt(attempt, at.clone(), shared.group.clone(), cancellation.clone(), event.metadata());
     shared.hooks.tell(|| Step::Started { event_id: event.event_id(), at: Some(&at), attempt });
     let span = match shared.config.enable_tracing {
         false => tracing::Span::none(),
         true => consume_span(shared, record, event, attempt),
     };
-    let results = shared.dispatcher.dispatch(event, &cx, only).instrument(span).await;
+    let mut under_way = UnderWay { shared, event_id: event.event_id(), at: &at, attempt, ended: false };
+    let mut results = shared.dispatcher.dispatch(event, &cx, only).instrument(span).await;
+    under_way.ended = true;
     shared.counters.dispatched(event, &results);
     shared.counters.telemetry.note(|| {
         let (event_type, took) = (event.metadata().event_type, began.elapsed());
@@ -484,6 +554,9 @@ pub(super) async fn attempt(
     for result in results.results() {
         let (handler, outcome) = (&*result.name, &result.outcome);
         shared.hooks.tell(|| Step::Finished { event_id: event.event_id(), at: Some(&at), handler, outcome });
+    }
+    if let Some(outbox) = &shared.outbox {
+        outbox.put(ticket, results.take_published());
     }
     outcome(&results)
 }
@@ -508,6 +581,48 @@ fn consume_span(shared: &Shared, record: &Record, event: &AnyEvent, attempt: u32
         messaging.message.conversation_id = %event.metadata().correlation_id,
     )
 }
+
+/// Tells of an attempt that is dropped before it is over.
+struct UnderWay<'a> {
+    shared: &'a Shared,
+    event_id: Uuid,
+    at: &'a Source,
+    attempt: u32,
+    ended: bool,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            let Self { shared, event_id, at, attempt, .. } = *self;
+            shared.hooks.tell(|| Step::Aborted { event_id, at, attempt });
+        }
+    }
+}
+
+/// The keys of a partition that are dead, each with its place in the sequence.
+async fn dead(
+    shared: &Shared,
+    reader: &Arc<Reader>,
+    letters: &Letters,
+    partition: Partition,
+) -> Result<Vec<(Bytes, Offset)>, BusError> {
+    let (asked, sources, reader) = (shared.sources.list(&[partition]), shared.sources.clone(), reader.clone());
+    let committed = tokio::task::spawn_blocking(move || committed(&reader, &sources, &asked)).await;
+    let failed = |source| BusError::Backend { doing: "asking for committed positions", source };
+    let committed = committed.map_err(|stopped| failed(stopped.into()))?.map_err(|error| failed(error.into()))?;
+    let (position, runs) = committed.into_iter().next().map_or((0, Vec::new()), |(_, position, runs)| (position, runs));
+    let handled =
+        move |offset| offset < position || runs.iter().any(|(first, last)| (*first..=*last).contains(&offset));
+    letters.dead(partition.index, handled).await
+}
+
+fn of_main(partitions: &[Partition]) -> usize {
+    partitions.iter().filter(|partition| partition.topic == 0).count()
+}
+
+/// How long to wait before reading the dead letters again.
+const RECALL_PAUSE: Duration = Duration::from_millis(500);
 
 fn outcome(results: &DispatchOutcome) -> Outcome {
     let failures: Vec<_> = results
@@ -553,7 +668,7 @@ struct Place {
     partition: Partition,
     offset: Offset,
     /// What is finished beyond it; the commit's metadata.
-    finished: String,
+    finished: Vec<finished::Run>,
 }
 
 /// Does the chores in order on a thread where waiting is allowed: a commit never overtakes another one, and partitions
@@ -561,32 +676,47 @@ struct Place {
 struct Clerk {
     chores: mpsc::UnboundedSender<Chore>,
     finished: oneshot::Receiver<()>,
+    transactor: Option<Arc<Transactor>>,
+    /// Why no transaction can be made any more.
+    failure: Arc<Mutex<Option<KafkaError>>>,
 }
 
 impl Clerk {
     /// On a thread of its own: the client waits for the answer to a commit as long as it takes, and a runtime that is
     /// shut down waits for its blocking tasks.
-    fn start(shared: Arc<Shared>, reader: Arc<Reader>, reports: Arc<Reports>) -> std::io::Result<Self> {
+    fn start(
+        shared: Arc<Shared>,
+        reader: Arc<Reader>,
+        reports: Arc<Reports>,
+        transactor: Option<Transactor>,
+    ) -> std::io::Result<Self> {
         // Unbounded, for there is one commit at a time and a release per rebalance.
         let (chores, mut asked) = mpsc::unbounded_channel();
         let (finish, finished) = oneshot::channel();
+        let (failure, transactor) = (Arc::<Mutex<_>>::default(), transactor.map(Arc::new));
+        let desk = Desk { shared: shared.clone(), reader, transactor: transactor.clone(), failure: failure.clone() };
         std::thread::Builder::new().name(format!("commit {}", shared.topic)).spawn(move || {
+            desk.open();
             while let Some(chore) = asked.blocking_recv() {
                 match chore {
                     Chore::Commit { id, places } => {
-                        let confirmed = commit(&shared, &reader, &places).is_ok();
+                        let confirmed = desk.commit(&places).is_ok();
                         let confirmed = confirmed || mutant::is(Mutant::AssumesCommitsSucceed);
                         reports.send(Input::CommitDone { id, confirmed });
                     }
                     Chore::Release { why, partitions, places } => {
-                        release(&shared, &reader, why, &partitions, &places);
+                        desk.release(why, &partitions, &places);
                     }
                 }
             }
-            drop(reader);
+            drop(desk);
             let _ = finish.send(());
         })?;
-        Ok(Self { chores, finished })
+        Ok(Self { chores, finished, transactor, failure })
+    }
+
+    fn take_failure(&self) -> Option<KafkaError> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     fn ask(&self, chore: Chore) {
@@ -596,73 +726,159 @@ impl Clerk {
     /// Whether everything asked for was done in time.
     async fn finish(self, patience: Duration) -> bool {
         drop(self.chores);
-        tokio::time::timeout(patience, self.finished).await.is_ok()
+        let in_time = tokio::time::timeout(patience, self.finished).await.is_ok();
+        if let Some(transactor) = &self.transactor {
+            transactor.close();
+        }
+        in_time
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the clerk's own thread; nothing tells when a rebalance is over")]
-fn release(shared: &Shared, reader: &Reader, why: Farewell, partitions: &[Partition], places: &[Place]) {
-    let mut tries = FAREWELL_TRIES;
-    if mutant::is(Mutant::RevokesWithoutCommitting) && why == Farewell::Revoked {
-        tries = 0;
-    } else if mutant::is(Mutant::StopsWithoutCommitting) && why == Farewell::Stopping {
-        tries = 0;
-    } else if mutant::is(Mutant::GivesBackBeforeCommitting) && why == Farewell::Revoked {
-        let _ = give_back(reader, &list(&shared.topic, partitions));
+/// What the clerk works with.
+struct Desk {
+    shared: Arc<Shared>,
+    reader: Arc<Reader>,
+    /// In exactly-once mode.
+    transactor: Option<Arc<Transactor>>,
+    failure: Arc<Mutex<Option<KafkaError>>>,
+}
+
+/// Nothing was committed; whether the group is between two generations, and trying again at once may help.
+struct NotCommitted {
+    rebalancing: bool,
+}
+
+impl Desk {
+    fn open(&self) {
+        if let Some(Err(error)) = self.transactor.as_ref().map(|transactor| transactor.begin()) {
+            self.fail(error);
+        }
     }
-    while !places.is_empty() && tries > 0 {
-        match commit(shared, reader, places) {
-            // The group is between two generations; the reading thread sees it through.
-            Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::RebalanceInProgress)) if why == Farewell::Stopping => {
-                tries -= 1;
-                std::thread::sleep(FAREWELL_PAUSE);
+
+    fn fail(&self, error: KafkaError) {
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the clerk's own thread; nothing tells when a rebalance is over")]
+    fn release(&self, why: Farewell, partitions: &[Partition], places: &[Place]) {
+        let mut tries = FAREWELL_TRIES;
+        let freed = self.shared.sources.list(partitions);
+        if mutant::is(Mutant::RevokesWithoutCommitting) && why == Farewell::Revoked {
+            tries = 0;
+        } else if mutant::is(Mutant::StopsWithoutCommitting) && why == Farewell::Stopping {
+            tries = 0;
+        } else if mutant::is(Mutant::GivesBackBeforeCommitting) && why == Farewell::Revoked {
+            let _ = give_back(&self.reader, &freed);
+        }
+        while !places.is_empty() && tries > 0 {
+            match self.commit(places) {
+                // The reading thread sees the rebalance through.
+                Err(NotCommitted { rebalancing: true }) if why == Farewell::Stopping => {
+                    tries -= 1;
+                    std::thread::sleep(FAREWELL_PAUSE);
+                }
+                Err(_) | Ok(()) => break,
             }
-            Err(_) | Ok(()) => break,
         }
-    }
-    if why == Farewell::Revoked && !mutant::is(Mutant::NeverGivesBack) {
-        let freed = list(&shared.topic, partitions);
-        if let Err(error) = give_back(reader, &freed) {
-            tracing::error!(%error, ?partitions, "giving partitions back failed");
+        if let Some(outbox) = &self.shared.outbox {
+            partitions.iter().for_each(|partition| outbox.forget(*partition));
         }
+        if why == Farewell::Revoked && !mutant::is(Mutant::NeverGivesBack) {
+            if let Err(error) = give_back(&self.reader, &freed) {
+                tracing::error!(%error, ?partitions, "giving partitions back failed");
+            }
+        }
+        let lost = why == Farewell::Lost;
+        self.shared.hooks_about(partitions, |topic, partition| Step::Revoked { topic, partition, lost });
     }
-    shared.hooks_about(partitions, |topic, partition| Step::Revoked { topic, partition });
-}
 
-/// Commits and waits for the answer: the client never reports the end of a commit it was not asked to wait for
-/// (rust-rdkafka#856).
-fn commit(shared: &Shared, reader: &Reader, places: &[Place]) -> KafkaResult<()> {
-    let list = |with_finished: bool| {
+    /// Commits and waits for the answer: the client never reports the end of a commit it was not asked to wait for
+    /// (rust-rdkafka#856).
+    fn commit(&self, places: &[Place]) -> Result<(), NotCommitted> {
+        let committed = match &self.transactor {
+            None => self.commit_positions(places),
+            Some(transactor) => self.commit_transaction(transactor, places),
+        };
+        match committed {
+            Ok(()) => {
+                self.reader.context().alive();
+                for Place { partition, offset, .. } in places.iter().filter(|_| self.shared.hooks.is_observed()) {
+                    let topic = self.shared.sources.name(partition.topic).clone();
+                    let at = Source { topic, partition: partition.index, offset: *offset };
+                    self.shared.hooks.tell(|| Step::Committed { at: &at });
+                }
+                Ok(())
+            }
+            Err(error) => {
+                self.shared.counters.failed();
+                let offsets: Vec<_> = places.iter().map(|place| (place.partition, place.offset)).collect();
+                tracing::warn!(%error, ?offsets, "a commit failed; it is repeated with the next one");
+                let rebalancing = KafkaError::ConsumerCommit(RDKafkaErrorCode::RebalanceInProgress);
+                Err(NotCommitted { rebalancing: error == rebalancing })
+            }
+        }
+    }
+
+    fn commit_positions(&self, places: &[Place]) -> KafkaResult<()> {
+        match self.reader.commit(&self.list(places, true)?, CommitMode::Sync) {
+            // These brokers take less than Kafka's by default do; the positions matter more than what lies beyond them.
+            Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::OffsetMetadataTooLarge)) => {
+                self.reader.commit(&self.list(places, false)?, CommitMode::Sync)
+            }
+            committed => committed,
+        }
+    }
+
+    fn commit_transaction(&self, transactor: &Transactor, places: &[Place]) -> KafkaResult<()> {
+        match self.try_transaction(transactor, places, true) {
+            Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::OffsetMetadataTooLarge) => {
+                self.try_transaction(transactor, places, false)
+            }
+            committed => committed,
+        }
+    }
+
+    /// Beside the positions goes what the handlers of everything they cover have published.
+    fn try_transaction(&self, transactor: &Transactor, places: &[Place], with_finished: bool) -> KafkaResult<()> {
+        let gone = || KafkaError::ConsumerCommit(RDKafkaErrorCode::UnknownMemberId);
+        let (Some(outbox), Some(member)) = (&self.shared.outbox, self.reader.group_metadata()) else {
+            return Err(gone());
+        };
+        let tellable = |place: &Place| {
+            let all: &[finished::Run] = if with_finished { &place.finished } else { &[] };
+            Place { finished: outbox.tellable(place.partition, place.offset, all), ..*place }
+        };
+        let places: Vec<Place> = places.iter().map(tellable).collect();
+        let positions = self.list(&places, with_finished)?;
+        let batch = places.iter().flat_map(|place| outbox.take(place.partition, place.offset, &place.finished));
+        let batch: Batch = batch.collect();
+        match transactor.commit(&batch, &positions, &member) {
+            Ok(()) => {
+                places.into_iter().for_each(|place| outbox.told(place.partition, place.finished));
+                Ok(())
+            }
+            Err(failed) => {
+                outbox.put_back(batch);
+                Err(match failed {
+                    Failed::Aborted(error) => error,
+                    Failed::Fenced(error) => {
+                        self.fail(error.clone());
+                        error
+                    }
+                })
+            }
+        }
+    }
+
+    fn list(&self, places: &[Place], with_finished: bool) -> KafkaResult<TopicPartitionList> {
         let mut list = TopicPartitionList::new();
         for Place { partition, offset, finished } in places {
-            let mut place = list.add_partition(&shared.topic, partition.index);
+            let mut place = list.add_partition(self.shared.sources.name(partition.topic), partition.index);
             place.set_offset(rdkafka::Offset::Offset(*offset))?;
             if with_finished && !finished.is_empty() {
-                place.set_metadata(finished);
+                place.set_metadata(finished::to_text(*offset, finished));
             }
         }
-        Ok::<_, KafkaError>(list)
-    };
-    let committed = match reader.commit(&list(true)?, CommitMode::Sync) {
-        // These brokers take less than Kafka's by default do; the positions matter more than what lies beyond them.
-        Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::OffsetMetadataTooLarge)) => {
-            reader.commit(&list(false)?, CommitMode::Sync)
-        }
-        committed => committed,
-    };
-    match &committed {
-        Ok(()) => {
-            reader.context().alive();
-            for Place { partition, offset, .. } in places {
-                let at = Source { topic: shared.topic.clone(), partition: partition.index, offset: *offset };
-                shared.hooks.tell(|| Step::Committed { at: &at });
-            }
-        }
-        Err(error) => {
-            shared.counters.failed();
-            let offsets: Vec<_> = places.iter().map(|place| (place.partition, place.offset)).collect();
-            tracing::warn!(%error, ?offsets, "a commit failed; it is repeated with the next one");
-        }
+        Ok(list)
     }
-    committed
 }

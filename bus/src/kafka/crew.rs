@@ -120,7 +120,7 @@ async fn work(crew: Arc<Inner>) {
     let (mut before, mut turn, mut attempts) = (None, Instant::now(), 0);
     while let Some(start) = crew.next(before.take()) {
         let Start { ticket, payload: record, only_handlers } = start;
-        let attempt = attempt(&crew.shared, &record, ticket.attempt, only_handlers.as_ref(), &crew.cancellation);
+        let attempt = attempt(&crew.shared, &record, ticket, only_handlers.as_ref(), &crew.cancellation);
         // Handlers' panics are caught where they are called; this is for those of a type's own decoding.
         let attempt = AssertUnwindSafe(attempt).catch_unwind().map(|ended| ended.unwrap_or_else(|_| panicked()));
         let mut attempt = pin!(attempt);

@@ -5,13 +5,13 @@
 
 use super::client::{Watcher, bystander, make};
 use super::publish::{Copy, Publisher};
-use super::record::{Record, TARGET_GROUP};
+use super::record::{EVICTED, Record, SEQUENCE, TARGET_GROUP};
 use super::topics::{Census, Topics, Wanted};
 use crate::config::KafkaEventBusConfig;
 use crate::dlq::{DlqMessage, EvictOutcome, Replay, ReplayOutcome};
 use crate::engine::Header;
 use crate::engine::dead_letters::PREFIX;
-use crate::error::BusError;
+use crate::error::{BusError, NotAcknowledged};
 use bytes::Bytes;
 use jiff::Timestamp;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -49,6 +49,33 @@ type Bystander = BaseConsumer<Watcher>;
 /// The name of a letter: its partition and offset in the dead-letter topic.
 type Name = (i32, i64);
 
+/// Where to begin reading, and how much.
+#[derive(Clone, Copy)]
+enum From {
+    /// The whole topic.
+    Beginning,
+    /// One partition of it.
+    Partition(i32),
+    /// One partition, from an offset on.
+    Place(Name),
+}
+
+/// The letters of one key that one group gave up.
+struct Sequence {
+    key: Bytes,
+    group: String,
+}
+
+/// What the ledger says of a letter.
+#[derive(serde::Deserialize)]
+struct Note {
+    /// Where in the main topic its replay is, or the word of its eviction.
+    offset: i64,
+}
+
+/// The offset of what need not be waited for.
+const NOWHERE: i64 = -1;
+
 /// How long one poll waits; the end of a partition ends it at once.
 const POLL: Duration = Duration::from_millis(100);
 
@@ -75,7 +102,7 @@ impl Letters {
             return Ok(Vec::new());
         }
         let mut letters = self
-            .read(&self.dlq_topic, &census, None, Vec::new(), move |letters, record| {
+            .read(&self.dlq_topic, &census, From::Beginning, Vec::new(), move |letters, record| {
                 if !resolved.contains(&(record.partition, record.offset)) {
                     letters.push(letter(record));
                 }
@@ -106,6 +133,9 @@ impl Letters {
             Found::Resolved => return Ok(ReplayOutcome::AlreadyReplayed),
             Found::Nothing => return Ok(ReplayOutcome::NotFound),
         };
+        if let Some(first) = self.first_of_sequence(&census, &letter).await? {
+            return Ok(ReplayOutcome::Behind { partition: first.partition, offset: first.offset });
+        }
         let replays = letter.replay_count();
         if replays >= self.config.dlq_max_replay_attempts && !replay.forced {
             return Ok(ReplayOutcome::TooOften { replays });
@@ -142,9 +172,12 @@ impl Letters {
             Found::Nothing => return Ok(EvictOutcome::NotFound),
         };
         self.open_ledger(&census).await?;
-        let note = serde_json::json!({ "outcome": "evicted", "why": why });
-        let noted = self.note(&letter, note).await;
-        noted.map_err(|error| BusError::Backend { doing: "evicting a dead letter", source: error.into() })?;
+        let not_written =
+            |source: NotAcknowledged| BusError::Backend { doing: "evicting a dead letter", source: source.into() };
+        // Before it is noted: a crash in between leaves a letter that can be evicted again.
+        let told = self.tell_of_eviction(&letter).await.map_err(not_written)?;
+        let note = serde_json::json!({ "outcome": "evicted", "offset": told.unwrap_or(NOWHERE), "why": why });
+        self.note(&letter, note).await.map_err(not_written)?;
         Ok(EvictOutcome::Evicted)
     }
 
@@ -157,7 +190,7 @@ impl Letters {
             return Ok(Found::Resolved);
         }
         let found = self
-            .read(&self.dlq_topic, census, Some(name), None, |found, record| {
+            .read(&self.dlq_topic, census, From::Place(name), None, |found, record| {
                 *found = Some(letter(record));
                 ControlFlow::Break(())
             })
@@ -184,7 +217,7 @@ impl Letters {
     }
 
     /// Notes in the ledger that a letter is resolved.
-    async fn note(&self, letter: &DlqMessage, mut note: Value) -> Result<(), crate::error::NotAcknowledged> {
+    async fn note(&self, letter: &DlqMessage, mut note: Value) -> Result<(), NotAcknowledged> {
         let key = Bytes::from(format!("{}:{}", letter.partition, letter.offset));
         note["by"] = self.config.consumer_name.as_str().into();
         note["at"] = Timestamp::now().to_string().into();
@@ -196,17 +229,109 @@ impl Letters {
 
     /// The names in the ledger.
     async fn resolved(&self, census: &Census) -> Result<BTreeSet<Name>, BusError> {
+        Ok(self.notes(census).await?.into_keys().collect())
+    }
+
+    /// What the ledger says.
+    async fn notes(&self, census: &Census) -> Result<BTreeMap<Name, Option<Note>>, BusError> {
         let topic = Arc::from(self.ledger_topic.as_str());
-        self.read(&topic, census, None, BTreeSet::new(), |resolved, record| {
+        self.read(&topic, census, From::Beginning, BTreeMap::new(), |notes, record| {
             if let Some(name) = record.key.as_deref().and_then(name) {
                 match record.value {
-                    Some(_) => resolved.insert(name),
-                    None => resolved.remove(&name),
+                    Some(value) => notes.insert(name, serde_json::from_slice(&value).ok()),
+                    None => notes.remove(&name),
                 };
             }
             ControlFlow::Continue(())
         })
         .await
+    }
+
+    /// The letters of a partition's keys that still stand before later events: key and place in the key's sequence. A
+    /// letter that was replayed or evicted does so until that is `handled`: what was to follow it does not overtake it.
+    pub(super) async fn dead(
+        &self,
+        partition: i32,
+        handled: impl Fn(i64) -> bool + Send + 'static,
+    ) -> Result<Vec<(Bytes, i64)>, BusError> {
+        let census = self.topics.census().await?;
+        let (notes, group) = (self.notes(&census).await?, self.config.consumer_group.clone());
+        self.read(&self.dlq_topic, &census, From::Partition(partition), Vec::new(), move |dead, record| {
+            let stands = notes
+                .get(&(record.partition, record.offset))
+                .is_none_or(|note| note.as_ref().is_some_and(|note| !handled(note.offset)));
+            let letter = letter(record);
+            if let (Some(key), Some(place), true) = (&letter.key, letter.sequence_offset(), stands)
+                && letter.consumer_group() == Some(&group)
+            {
+                dead.push((key.clone(), place));
+            }
+            ControlFlow::Continue(())
+        })
+        .await
+    }
+
+    /// The letters of a key that are not resolved, in the order of its sequence.
+    async fn sequence(&self, census: &Census, of: Sequence) -> Result<Vec<DlqMessage>, BusError> {
+        let resolved = self.resolved(census).await?;
+        let mut letters = self
+            .read(&self.dlq_topic, census, From::Beginning, Vec::new(), move |letters, record| {
+                if !resolved.contains(&(record.partition, record.offset)) && record.key.as_ref() == Some(&of.key) {
+                    let letter = letter(record);
+                    if letter.consumer_group() == Some(&of.group) {
+                        letters.push(letter);
+                    }
+                }
+                ControlFlow::Continue(())
+            })
+            .await?;
+        letters.sort_by_key(|letter| (letter.sequence_offset(), letter.partition, letter.offset));
+        Ok(letters)
+    }
+
+    /// The letter that must come back before this one, if there is one.
+    async fn first_of_sequence(&self, census: &Census, letter: &DlqMessage) -> Result<Option<DlqMessage>, BusError> {
+        let (true, Some(key), Some(group)) =
+            (letter.is_in_sequence(), letter.key.clone(), letter.consumer_group().map(str::to_owned))
+        else {
+            return Ok(None);
+        };
+        let first = self.sequence(census, Sequence { key, group }).await?.into_iter().next();
+        Ok(first.filter(|first| first.sequence_offset() < letter.sequence_offset()))
+    }
+
+    /// Replays the letters of a key, in the order of its sequence; the names of the replayed ones and what came of each.
+    pub(super) async fn replay_key(&self, key: Bytes) -> Result<Vec<(Name, ReplayOutcome)>, BusError> {
+        let group = self.config.consumer_group.clone();
+        let letters = self.sequence(&self.topics.census().await?, Sequence { key, group }).await?;
+        let mut outcomes = Vec::new();
+        for letter in letters {
+            let outcome = self.replay(Replay::of(letter.partition, letter.offset)).await?;
+            outcomes.push(((letter.partition, letter.offset), outcome));
+            if !outcome.is_replayed() {
+                break;
+            }
+        }
+        Ok(outcomes)
+    }
+
+    /// Whoever owns the partition learns of an eviction in the order of its log, by a record that is no event; where that
+    /// is.
+    async fn tell_of_eviction(&self, letter: &DlqMessage) -> Result<Option<i64>, NotAcknowledged> {
+        let (true, Some(key), Some(place), Some(group)) =
+            (letter.is_in_sequence(), &letter.key, letter.sequence_offset(), letter.consumer_group())
+        else {
+            return Ok(None);
+        };
+        let word = Copy {
+            topic: &self.topic,
+            partition: letter.original_partition(),
+            key: Some(key),
+            // A record without a value would be taken for a deletion.
+            value: Some(&Bytes::from_static(b"{}")),
+            headers: &[Header::text(TARGET_GROUP, group), Header::text(EVICTED, place.to_string())],
+        };
+        self.publisher.write(word).await.map(|told| Some(told.offset))
     }
 
     /// The first offset of each partition that has any, and the one after its last.
@@ -226,13 +351,17 @@ impl Letters {
         &self,
         topic: &Arc<str>,
         census: &Census,
-        from: Option<Name>,
+        from: From,
         mut into: T,
         mut each: impl FnMut(&mut T, Record) -> ControlFlow<()> + Send + 'static,
     ) -> Result<T, BusError> {
         let mut bounds = self.bounds(topic, census).await?;
-        if let Some((only, offset)) = from {
-            bounds.retain(|partition, (low, high)| *partition == only && (*low..*high).contains(&offset));
+        match from {
+            From::Beginning => {}
+            From::Partition(only) => bounds.retain(|partition, _| *partition == only),
+            From::Place((only, offset)) => {
+                bounds.retain(|partition, (low, high)| *partition == only && (*low..*high).contains(&offset));
+            }
         }
         if bounds.is_empty() {
             return Ok(into);
@@ -241,7 +370,7 @@ impl Letters {
         self.with_bystander(move |reader| {
             let mut list = TopicPartitionList::new();
             for (partition, (low, _)) in &bounds {
-                let start = Offset::Offset(from.map_or(*low, |(_, offset)| offset));
+                let start = Offset::Offset(if let From::Place((_, offset)) = from { offset } else { *low });
                 list.add_partition_offset(&topic, *partition, start).map_err(unreadable)?;
             }
             reader.assign(&list).map_err(unreadable)?;
@@ -341,12 +470,16 @@ fn name(key: &[u8]) -> Option<Name> {
 
 /// The record's own headers again, and for whom it is.
 fn replayed_headers(letter: &DlqMessage, replay: &Replay) -> Vec<Header> {
-    let own = letter.headers.iter().filter(|header| !header.name.starts_with(PREFIX) && header.name != TARGET_GROUP);
+    let own = letter
+        .headers
+        .iter()
+        .filter(|header| !header.name.starts_with(PREFIX) && ![TARGET_GROUP, SEQUENCE].contains(&&*header.name));
     let mut headers: Vec<_> = own.cloned().collect();
     headers.push(Header::text("dlq_replay_count", (letter.replay_count() + 1).to_string()));
     if replay.value.is_some() {
         headers.push(Header::text("dlq_edited", "true"));
     }
+    headers.extend(letter.sequence_offset().map(|place| Header::text(SEQUENCE, place.to_string())));
     let group = letter.consumer_group().filter(|_| !replay.to_every_group);
     headers.extend(group.map(|group| Header::text(TARGET_GROUP, group)));
     headers

@@ -4,7 +4,8 @@
 //! Java's partitioner; each group gets every event at least once, in order per aggregate, and commits only what is
 //! resolved. A failing event is tried again without holding up other aggregates, and goes to the dead-letter topic when
 //! it is given up.
-//! Leaves out: exactly-once processing. Handlers may see an event again after a crash, so let them be idempotent.
+//! Leaves out: exactly-once effects outside of Kafka. Handlers may see an event again after a crash, so let them be
+//! idempotent; what they publish is written once with `exactly_once`.
 //!
 //! ```no_run
 //! use rehearsal_bus::config::KafkaEventBusConfig;
@@ -29,11 +30,14 @@
 mod client;
 mod consume;
 mod crew;
+mod deferred;
 mod letters;
 mod poll;
 mod publish;
 mod record;
+mod sources;
 mod topics;
+mod transact;
 
 use crate::bus::{EventBus, PublishMode};
 use crate::codec::{Json, Serializer};
@@ -45,17 +49,20 @@ use crate::event::{AnyEvent, IntoEvents};
 use crate::handler::{Source, SubscriptionId};
 use crate::health::Health;
 use crate::hooks::{Hooks, Step};
+use crate::outbox::{Outbox, Tray};
 use crate::registry::EventRegistry;
 use crate::stats::{Counters, Stats};
 use crate::telemetry::{Note, Telemetry};
 use bon::bon;
+use bytes::Bytes;
 use client::Watcher;
 use consume::{Controls, Driver, Gauges};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use letters::Letters;
-use poll::Reporter;
+use poll::{Remembers, Reporter};
 use publish::{Courier, Delivery, Publisher, Sent};
+use sources::Sources;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -64,7 +71,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
-use topics::{Topics, Wanted};
+use topics::{Census, Topics, Wanted};
+use transact::Transactor;
 
 /// A bus on Kafka. Cloning shares it. See the [module](self).
 ///
@@ -88,7 +96,12 @@ struct Shared {
     config: KafkaEventBusConfig,
     topic: Arc<str>,
     dlq_topic: Arc<str>,
+    /// What is read.
+    sources: Sources,
     group: Arc<str>,
+    bootstrap: Arc<str>,
+    /// What handlers have published, in exactly-once mode.
+    outbox: Option<Outbox>,
     registry: EventRegistry,
     dispatcher: Dispatcher,
     codec: Arc<dyn Serializer>,
@@ -223,15 +236,20 @@ impl KafkaEventBus {
             false => Telemetry::off(),
         };
         let registry = registry.unwrap_or_else(|| EventRegistry::global().clone());
+        let bootstrap: Arc<str> = config.bootstrap_servers.as_str().into();
         let shared = Shared {
             topic: config.topic_name().into(),
+            sources: Sources::of(&config),
+            outbox: config.exactly_once.then(Outbox::default),
             dlq_topic: config.dlq_topic_name().into(),
             group: config.consumer_group.as_str().into(),
             // Its own layer: a subscription on this bus teaches other buses nothing.
             registry: EventRegistry::over(registry),
             dispatcher: Dispatcher::new()
                 .with_tracing(config.enable_tracing)
-                .with_handler_timeout(config.handler_timeout),
+                .with_handler_timeout(config.handler_timeout)
+                .keeping_back(config.exactly_once.then(|| bootstrap.clone())),
+            bootstrap,
             codec: codec.unwrap_or_else(|| Arc::new(Json)),
             hooks: hooks.unwrap_or_default(),
             counters: Arc::new(Counters::recorded_in(telemetry)),
@@ -261,9 +279,14 @@ impl KafkaEventBus {
     /// `queue.buffering.max.kbytes`, 1 GiB): while it is full, this waits for room.
     ///
     /// # Errors
-    /// When the bus is closed or not connected, or an event cannot be serialised; then none was sent.
+    /// When the bus is closed or not connected, an event cannot be serialised, or a handler calls it in exactly-once mode;
+    /// then none was sent.
     pub async fn publish_batch(&self, events: impl IntoEvents) -> Result<Receipts, BusError> {
         let publisher = self.0.connection()?.publisher;
+        if Tray::of_handler(&self.0.shared.bootstrap).is_some() {
+            let why = "in exactly-once mode a handler's events are sent after it, so it cannot await their answers; publish them";
+            return Err(BusError::Backend { doing: "sending a batch inside of a handler", source: why.into() });
+        }
         let sent = self.0.shared.send(&publisher, events.into_events()).await?;
         Ok(Receipts { shared: self.0.shared.clone(), sent })
     }
@@ -325,9 +348,14 @@ impl KafkaEventBus {
         let shared = self.0.shared.clone();
         let settings = client::consumer(&shared.config, shared.counters.telemetry.is_on());
         let _runtime = connection.runtime.enter();
-        let remembers = shared.config.commit_finished;
-        let (driver, controls) = Driver::start(shared, connection.careful, connection.dlq_partitions, |news| {
-            client::make(&settings, Reporter::new(news, connection.watcher.clone(), remembers))
+        let remembers = Remembers::of(&shared.config);
+        let exactly_once = shared.config.exactly_once;
+        let transactor =
+            exactly_once.then(|| Transactor::new(&shared.config, connection.watcher.clone())).transpose()?;
+        let Connection { careful, letters, dlq_partitions, watcher, .. } = connection.clone();
+        let sources = shared.sources.clone();
+        let (driver, controls) = Driver::start(shared, careful, letters, dlq_partitions, transactor, |news| {
+            client::make(&settings, Reporter::new(news, watcher, sources, remembers))
         })?;
         let partitions = controls.partitions.clone();
         let task = connection.runtime.spawn(async move {
@@ -412,12 +440,30 @@ impl KafkaEventBus {
     }
 
     /// Counts a dead letter as resolved without replaying it. The letter stays where it is, for as long as the topic
-    /// keeps it; the ledger says `why`, who, and when.
+    /// keeps it, but stands before no later event of its key; the ledger says `why`, who, and when.
     ///
     /// # Errors
     /// As [`get_dlq_messages`](Self::get_dlq_messages); also when the note is not acknowledged.
     pub async fn evict_dlq_message(&self, partition: i32, offset: i64, why: &str) -> Result<EvictOutcome, BusError> {
         self.0.letters()?.evict((partition, offset), why).await
+    }
+
+    /// Replays the dead letters of a key that this group gave up, in the order in which its events were published: what
+    /// to do with [`DlqScope::Sequence`] once the cause is mended. Each is handled only when those before it were; when
+    /// one fails again, the rest follows it back. What came of each, up to the first that could not be replayed.
+    ///
+    /// # Errors
+    /// As [`replay_dlq_message`](Self::replay_dlq_message).
+    pub async fn replay_dlq_key(&self, key: impl AsRef<[u8]>) -> Result<Vec<ReplayOutcome>, BusError> {
+        let key = Bytes::copy_from_slice(key.as_ref());
+        let outcomes = self.0.letters()?.replay_key(key).await?;
+        Ok(outcomes
+            .into_iter()
+            .map(|((partition, offset), outcome)| {
+                self.tell_of_replay(partition, offset, outcome);
+                outcome
+            })
+            .collect())
     }
 
     /// Replays a dead letter the way it says: see [`replay_dlq_message`](Self::replay_dlq_message).
@@ -427,13 +473,17 @@ impl KafkaEventBus {
     pub async fn replay(&self, replay: Replay) -> Result<ReplayOutcome, BusError> {
         let Replay { partition, offset, .. } = replay;
         let outcome = self.0.letters()?.replay(replay).await?;
+        self.tell_of_replay(partition, offset, outcome);
+        Ok(outcome)
+    }
+
+    fn tell_of_replay(&self, partition: i32, offset: i64, outcome: ReplayOutcome) {
         if let ReplayOutcome::Replayed { partition: to_partition, offset: to_offset } = outcome {
             let shared = &self.0.shared;
             let from = Source { topic: shared.dlq_topic.clone(), partition, offset };
             let to = Source { topic: shared.topic.clone(), partition: to_partition, offset: to_offset };
             shared.hooks.tell(|| Step::Replayed { from: &from, to: &to });
         }
-        Ok(outcome)
     }
 }
 
@@ -445,6 +495,9 @@ impl EventBus for KafkaEventBus {
     fn publish_events(&self, events: Vec<AnyEvent>, mode: PublishMode) -> BoxFuture<'_, Result<(), BusError>> {
         async move {
             let publisher = self.0.connection()?.publisher;
+            if let Some(tray) = Tray::of_handler(&self.0.shared.bootstrap) {
+                return self.0.shared.keep_back(&tray, events);
+            }
             match mode {
                 PublishMode::Wait => {
                     let sent = self.0.shared.send(&publisher, events).await?;
@@ -592,12 +645,6 @@ impl Inner {
 impl Shared {
     async fn connect(&self) -> Result<Connection, BusError> {
         let config = &self.config;
-        if config.dlq_scope == DlqScope::Sequence {
-            return Err(BusError::Backend {
-                doing: "connecting",
-                source: "dlq_scope = sequence is not supported on Kafka yet; use event".into(),
-            });
-        }
         let watcher = Watcher::new(self.counters.clone());
         // Before the topics are looked at, so that the producers have found their brokers by the time they are needed.
         let producer = client::make(&client::producer(config), Courier::new(watcher.clone()))?;
@@ -614,6 +661,13 @@ impl Shared {
             let partitions = census.get(&*self.topic).copied().unwrap_or(BROKER_DEFAULT.into());
             census = topics.create(Wanted { name: &self.dlq_topic, partitions, replication, compacted }).await?;
         }
+        for tier in self.sources.tiers().iter().filter(|_| config.create_topics) {
+            if !census.contains_key(&**tier) {
+                let partitions = census.get(&*self.topic).copied().unwrap_or(BROKER_DEFAULT.into());
+                census = topics.create(Wanted { name: tier, partitions, replication, compacted }).await?;
+            }
+        }
+        self.check_partitions(&census)?;
         let careful = Publisher::new(careful);
         let letters = Letters::new(config, topics, careful.clone(), watcher.clone());
         Ok(Connection {
@@ -624,6 +678,37 @@ impl Shared {
             watcher,
             runtime: Handle::current(),
         })
+    }
+
+    /// What is kept beside the main topic, partition by partition, needs as many as it.
+    fn check_partitions(&self, census: &Census) -> Result<(), BusError> {
+        let Some(partitions) = census.get(&*self.topic) else { return Ok(()) };
+        let dlq = Some(&self.dlq_topic).filter(|_| self.config.dlq_scope == DlqScope::Sequence);
+        for topic in self.sources.tiers().iter().chain(dlq) {
+            let has = census.get(&**topic).copied().unwrap_or(0);
+            if has < *partitions {
+                let why = format!("{topic} has {has} partitions and {} has {partitions}; give it as many", self.topic);
+                return Err(BusError::Backend { doing: "connecting", source: why.into() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves a handler's events to be written with the position of the event it handles.
+    fn keep_back(self: &Arc<Self>, tray: &Tray, events: Vec<AnyEvent>) -> Result<(), BusError> {
+        let prepared = events.into_iter().map(|event| {
+            let aggregate_id = event.aggregate_id().as_str();
+            self.hooks.tell(|| Step::Attempted { event_id: event.event_id(), aggregate_id });
+            let (shared, published) = (self.clone(), event.clone());
+            let acknowledged = Arc::new(move |partition, offset| {
+                shared.counters.published(1);
+                shared.acknowledged(&published, Delivery { partition, offset });
+            });
+            Publisher::prepare(&self.topic, &*self.codec, &event, self.config.enable_tracing, acknowledged)
+        });
+        let prepared: Vec<_> = prepared.collect::<Result<_, _>>()?;
+        tray.put(prepared);
+        Ok(())
     }
 
     async fn send(&self, publisher: &Publisher, events: Vec<AnyEvent>) -> Result<Sent, BusError> {
@@ -666,7 +751,7 @@ impl Shared {
 
     fn hooks_about<'a>(&'a self, partitions: &[crate::engine::Partition], step: impl Fn(&'a str, i32) -> Step<'a>) {
         for partition in partitions {
-            self.hooks.tell(|| step(&self.topic, partition.index));
+            self.hooks.tell(|| step(self.sources.name(partition.topic), partition.index));
         }
     }
 }

@@ -4,15 +4,14 @@
 //! lose the right to commit; so the callback only reports. The partitions stay ours until the driver, done with them,
 //! hands them back.
 
-use super::Shared;
 use super::client::Watcher;
-use super::record::{Record, TARGET_GROUP};
-use crate::config::UnknownType;
+use super::record::{EVICTED, Record, SEQUENCE, TARGET_GROUP};
+use super::sources::Sources;
+use super::{Shared, deferred};
+use crate::config::{KafkaEventBusConfig, UnknownType};
 use crate::engine::finished::{self, Run};
-use crate::engine::{Delivered, Errand, Partition};
+use crate::engine::{Delivered, Errand, Offset, Partition, Past};
 use crate::mutant::{self, Mutant};
-use crate::registry::EventRegistry;
-use rdkafka::TopicPartitionList;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::base_consumer::PartitionQueue;
@@ -21,6 +20,7 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{Message, TopicPartitionList};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
@@ -81,18 +81,40 @@ impl Bell {
 pub(super) struct Reporter {
     news: mpsc::Sender<News>,
     watcher: Watcher,
+    sources: Sources,
     closing: AtomicBool,
     bell: Bell,
     /// The client itself, once it is shared: a partition's queue needs it.
     reader: OnceLock<Weak<Reader>>,
     /// Whether to ask what was finished beyond the committed positions.
-    remembers: bool,
+    remembers: Remembers,
     /// What the callback leaves for the reading thread, on which it runs.
     turns: Mutex<Vec<Turn>>,
 }
 
+/// What a new owner of a partition asks of what is finished beyond its position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Remembers {
+    /// Nothing.
+    Nothing,
+    /// What is told at once.
+    IfTold,
+    /// Everything, however long it takes to hear.
+    All,
+}
+
+impl Remembers {
+    pub(super) fn of(config: &KafkaEventBusConfig) -> Self {
+        match (config.commit_finished, config.exactly_once) {
+            (false, _) => Self::Nothing,
+            (true, false) => Self::IfTold,
+            (true, true) => Self::All,
+        }
+    }
+}
+
 enum Turn {
-    Taken(i32, PartitionQueue<Reporter>),
+    Taken(Partition, PartitionQueue<Reporter>),
     Gone(Vec<Partition>),
 }
 
@@ -107,22 +129,22 @@ pub(super) fn shared(mut reader: Reader) -> (Arc<Reader>, Bell) {
 }
 
 impl Reporter {
-    pub(super) fn new(news: mpsc::Sender<News>, watcher: Watcher, remembers: bool) -> Self {
+    pub(super) fn new(news: mpsc::Sender<News>, watcher: Watcher, sources: Sources, remembers: Remembers) -> Self {
         let (closing, turns) = (AtomicBool::new(false), Mutex::default());
-        Self { news, watcher, closing, bell: Bell::default(), reader: OnceLock::new(), remembers, turns }
+        Self { news, watcher, sources, closing, bell: Bell::default(), reader: OnceLock::new(), remembers, turns }
     }
 
     /// Gives each partition a queue of its own, so that one that is full holds up no other and nothing of it has to be
     /// fetched twice. Called as soon as they are taken: fetching begins two requests later.
-    fn split(&self, topic: &str, partitions: &[Partition]) {
+    fn split(&self, partitions: &[Partition]) {
         let Some(reader) = self.reader.get().and_then(Weak::upgrade) else { return };
         let mut turns = self.turns();
         for partition in partitions {
-            match reader.split_partition_queue(topic, partition.index) {
+            match reader.split_partition_queue(self.sources.name(partition.topic), partition.index) {
                 Some(mut queue) => {
                     let bell = self.bell.clone();
                     queue.set_nonempty_callback(move || bell.ring());
-                    turns.push(Turn::Taken(partition.index, queue));
+                    turns.push(Turn::Taken(*partition, queue));
                 }
                 // Its records come with everything else the client has to say.
                 None => tracing::error!(partition = partition.index, "no queue for a partition"),
@@ -132,23 +154,26 @@ impl Reporter {
 
     /// What an earlier owner had finished beyond the positions it committed. When nobody tells, it runs again.
     fn remembered(&self, reader: &Reader, partitions: &TopicPartitionList) -> Vec<(Partition, Vec<Run>)> {
-        if !self.remembers || partitions.count() == 0 {
+        if self.remembers == Remembers::Nothing || partitions.count() == 0 {
             return Vec::new();
         }
-        let committed = match reader.committed_offsets(partitions.clone(), REMEMBER_PATIENCE) {
-            Ok(committed) => committed,
-            Err(error) => {
-                tracing::warn!(%error, "what was finished before is not known; it may run again");
-                return Vec::new();
+        loop {
+            match committed(reader, &self.sources, partitions) {
+                Ok(committed) => {
+                    let runs = committed.into_iter().map(|(partition, _, finished)| (partition, finished));
+                    return runs.filter(|(_, finished)| !finished.is_empty()).collect();
+                }
+                // What it has published must not be published again. A transaction that an earlier owner left open hides
+                // it until the brokers abort that; the group does not miss us meanwhile.
+                Err(error) if self.remembers == Remembers::All && !self.closing.load(Ordering::Acquire) => {
+                    tracing::warn!(%error, "what was finished before is not known yet; asking again");
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "what was finished before is not known; it may run again");
+                    return Vec::new();
+                }
             }
-        };
-        let runs = committed.elements().into_iter().filter_map(|place| {
-            // Anybody may have committed anything, and the client panics at what is no text.
-            let text = std::panic::catch_unwind(|| place.metadata().to_owned()).unwrap_or_default();
-            let finished = finished::from_text(place.offset().to_raw()?, &text);
-            (!finished.is_empty()).then_some((Partition { topic: 0, index: place.partition() }, finished))
-        });
-        runs.collect()
+        }
     }
 
     fn turns(&self) -> std::sync::MutexGuard<'_, Vec<Turn>> {
@@ -170,6 +195,23 @@ impl Reporter {
     }
 }
 
+/// The positions a group has committed, and what is finished beyond each.
+pub(super) fn committed(
+    reader: &Reader,
+    sources: &Sources,
+    partitions: &TopicPartitionList,
+) -> KafkaResult<Vec<(Partition, Offset, Vec<Run>)>> {
+    let committed = reader.committed_offsets(partitions.clone(), REMEMBER_PATIENCE)?;
+    let places = committed.elements().into_iter().filter_map(|place| {
+        // Anybody may have committed anything, and the client panics at what is no text.
+        let text = std::panic::catch_unwind(|| place.metadata().to_owned()).unwrap_or_default();
+        let position = place.offset().to_raw().filter(|position| *position >= 0)?;
+        let partition = sources.partition(place.topic(), place.partition())?;
+        Some((partition, position, finished::from_text(position, &text)))
+    });
+    Ok(places.collect())
+}
+
 impl ClientContext for Reporter {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         self.watcher.log(level, facility, message);
@@ -186,7 +228,7 @@ impl ClientContext for Reporter {
 
 impl ConsumerContext for Reporter {
     fn rebalance(&self, reader: &Reader, what: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
-        let named = numbered(partitions);
+        let named = self.sources.numbered(partitions);
         if self.closing.load(Ordering::Acquire) {
             log_failure("giving partitions back", give_back(reader, partitions));
         } else if what == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
@@ -199,9 +241,7 @@ impl ConsumerContext for Reporter {
                 let _ = partitions.set_all_offsets(rdkafka::Offset::End);
             }
             log_failure("taking partitions", take(reader, partitions));
-            if let Some(first) = partitions.elements().first() {
-                self.split(first.topic(), &named);
-            }
+            self.split(&named);
             self.report(News::Assigned(named, remembered));
         } else if reader.assignment_lost() {
             tracing::warn!(partitions = ?indexes(&named), "partitions lost; what was in work for them runs again elsewhere");
@@ -239,10 +279,6 @@ fn log_failure(doing: &str, result: KafkaResult<()>) {
     }
 }
 
-fn numbered(partitions: &TopicPartitionList) -> Vec<Partition> {
-    partitions.elements().iter().map(|element| Partition { topic: 0, index: element.partition() }).collect()
-}
-
 fn indexes(partitions: &[Partition]) -> Vec<i32> {
     partitions.iter().map(|partition| partition.index).collect()
 }
@@ -278,7 +314,7 @@ fn read_on(
     news: &mpsc::Sender<News>,
     asked: &std::sync::mpsc::Receiver<Fetching>,
     stop: &AtomicBool,
-    outlets: &mut BTreeMap<i32, Outlet>,
+    outlets: &mut BTreeMap<Partition, Outlet>,
 ) -> Result<(), Option<KafkaError>> {
     while !stop.load(Ordering::Acquire) {
         if mutant::is(Mutant::PollsBetweenHandlers) && sorter.shared.gauges.in_work.load(Ordering::Relaxed) > 0 {
@@ -290,15 +326,19 @@ fn read_on(
         // rung for what comes after it.
         while let Some(read) = reader.poll(Duration::ZERO) {
             quiet = false;
-            if let Some(record) = sorted(reader, sorter, read)? {
+            let partition = read
+                .as_ref()
+                .ok()
+                .and_then(|message| reader.context().sources.partition(message.topic(), message.partition()));
+            if let Some(record) = sorted(reader, sorter, partition.unwrap_or(MAIN), read)? {
                 news.blocking_send(News::Records(vec![record])).map_err(|_| None)?;
             }
         }
         for turn in reader.context().turns().drain(..) {
             quiet = false;
             match turn {
-                Turn::Taken(index, queue) => drop(outlets.insert(index, Outlet { queue, held: false })),
-                Turn::Gone(partitions) => partitions.iter().for_each(|gone| drop(outlets.remove(&gone.index))),
+                Turn::Taken(partition, queue) => drop(outlets.insert(partition, Outlet { queue, held: false })),
+                Turn::Gone(partitions) => partitions.iter().for_each(|gone| drop(outlets.remove(gone))),
             }
         }
         for asked in asked.try_iter() {
@@ -308,10 +348,10 @@ fn read_on(
                 Fetching::Resume(partitions) => (partitions, false),
             };
             for partition in partitions {
-                outlets.entry(partition.index).and_modify(|outlet| outlet.held = held);
+                outlets.entry(partition).and_modify(|outlet| outlet.held = held);
             }
         }
-        for outlet in outlets.values().filter(|outlet| !outlet.held) {
+        for (partition, outlet) in outlets.iter().filter(|(_, outlet)| !outlet.held) {
             let mut batch = Vec::new();
             while batch.len() < BATCH_RECORDS_MAX
                 && let Some(read) = outlet.queue.poll(Duration::ZERO)
@@ -319,7 +359,7 @@ fn read_on(
                 if batch.capacity() == 0 {
                     batch.reserve(BATCH_RECORDS_MAX);
                 }
-                batch.extend(sorted(reader, sorter, read)?);
+                batch.extend(sorted(reader, sorter, *partition, read)?);
             }
             if !batch.is_empty() {
                 quiet = false;
@@ -342,10 +382,11 @@ fn read_on(
 fn sorted(
     reader: &Reader,
     sorter: &Sorter,
+    partition: Partition,
     read: KafkaResult<BorrowedMessage<'_>>,
 ) -> Result<Option<Delivered<Arc<Record>>>, Option<KafkaError>> {
     match read {
-        Ok(message) => Ok(Some(sorter.sort(&message))),
+        Ok(message) => Ok(Some(sorter.sort(partition, &message))),
         Err(error @ KafkaError::MessageConsumptionFatal(_)) => Err(Some(error)),
         Err(error) => {
             reader.context().watcher.could_not_read(&error);
@@ -354,52 +395,56 @@ fn sorted(
     }
 }
 
-/// Partitions the way the client wants them.
-pub(super) fn list(topic: &str, partitions: &[Partition]) -> TopicPartitionList {
-    let mut list = TopicPartitionList::new();
-    for partition in partitions {
-        list.add_partition(topic, partition.index);
-    }
-    list
-}
+/// What the client has no queue of its own for is of the only topic there is.
+const MAIN: Partition = Partition { topic: 0, index: 0 };
 
 /// Decides from a record's headers alone what is to be done with it.
 pub(super) struct Sorter {
-    pub(super) topic: Arc<str>,
-    pub(super) group: Arc<str>,
-    pub(super) registry: EventRegistry,
-    pub(super) unknown_type: UnknownType,
     pub(super) shared: Arc<Shared>,
 }
 
 impl Sorter {
-    fn sort(&self, message: &BorrowedMessage<'_>) -> Delivered<Arc<Record>> {
-        let record = Record::read(&self.topic, message);
-        let errand = self.errand(&record);
+    fn sort(&self, partition: Partition, message: &BorrowedMessage<'_>) -> Delivered<Arc<Record>> {
+        let record = Record::read(self.shared.sources.name(partition.topic), message);
+        let (errand, past) = match record.header(TARGET_GROUP) {
+            // The retry topics are the group's own.
+            _ if partition.topic > 0 => (self.errand(&record), deferred::past(&record, &self.shared.dispatcher)),
+            Some(group) if group != self.shared.group.as_bytes() => (Errand::Skip, None),
+            Some(_) => self.come_back(&record),
+            None => (self.errand(&record), None),
+        };
         Delivered {
-            partition: Partition { topic: 0, index: record.partition },
+            partition: Partition { index: record.partition, ..partition },
             offset: record.offset,
             key: record.key.clone(),
             payload: Arc::new(record),
             errand,
+            past: past.map(Box::new),
+        }
+    }
+
+    /// A record about one of our dead letters: its replay, or word that it was evicted.
+    fn come_back(&self, record: &Record) -> (Errand, Option<Past>) {
+        let place = |name| std::str::from_utf8(record.header(name)?).ok()?.parse().ok();
+        let about = |place| Past { replays: Some(place), ..Past::default() };
+        match place(EVICTED) {
+            Some(evicted) => (Errand::Absolve, Some(about(evicted))),
+            None => (self.errand(record), place(SEQUENCE).map(about)),
         }
     }
 
     fn errand(&self, record: &Record) -> Errand {
-        if record.header(TARGET_GROUP).is_some_and(|group| group != self.group.as_bytes()) {
-            return Errand::Skip;
-        }
         let Some(event_type) = record.event_type() else {
             return bury("MissingEventType", "the record has no readable event_type header");
         };
         if record.value.is_none() {
             return bury("MissingValue", "the record has no value");
         }
-        if self.registry.get(event_type).is_some() {
+        if self.shared.registry.get(event_type).is_some() {
             return Errand::Handle;
         }
         let problem = format!("no event type {event_type:?} is registered here");
-        match self.unknown_type {
+        match self.shared.config.unknown_type {
             UnknownType::Skip => {
                 tracing::debug!(
                     event_type,

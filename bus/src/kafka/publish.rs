@@ -11,12 +11,13 @@ use crate::engine::Header;
 use crate::error::{BusError, NotAcknowledged, PublishFailure};
 use crate::event::{AggregateId, AnyEvent};
 use crate::mutant::{self, Mutant};
+use crate::outbox::Prepared;
 use crate::telemetry::each_trace_header;
 use bytes::Bytes;
 use futures::task::AtomicWaker;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header as ClientHeader, Message, OwnedHeaders, ToBytes};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 use std::collections::BTreeSet;
@@ -123,6 +124,10 @@ pub(super) struct Stub {
 }
 
 impl Stub {
+    fn new(index: usize, tally: &Arc<Tally>, span: tracing::Span) -> Box<Self> {
+        Box::new(Self { index, tally: Some(tally.clone()), _span: span })
+    }
+
     fn answer(&mut self, answer: Answer) {
         if let Some(tally) = self.tally.take() {
             tally.enter(self.index, answer);
@@ -160,6 +165,21 @@ impl Sent {
     }
 }
 
+/// Where events are that were sent together.
+pub(super) struct Places(Arc<Tally>);
+
+impl Places {
+    /// One place an event, in the order sent; `None` for one that has not been acknowledged.
+    pub(super) fn places(&self) -> Vec<Option<(i32, i64)>> {
+        let answers = self.0.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = |answer: &Option<Answer>| match answer {
+            Some(Ok(Delivery { partition, offset })) => Some((*partition, *offset)),
+            _ => None,
+        };
+        answers.iter().map(place).collect()
+    }
+}
+
 /// How long to wait before trying again when the client's queue is full.
 const QUEUE_FULL: Duration = Duration::from_millis(5);
 
@@ -185,7 +205,7 @@ impl Publisher {
             let key = event.aggregate_id();
             let span = if traced { publish_span(topic, event) } else { tracing::Span::none() };
             let headers = span.in_scope(|| headers(codec, event));
-            let mut stub = Box::new(Stub { index, tally: Some(tally.clone()), _span: span });
+            let mut stub = Stub::new(index, &tally, span);
             if broken.contains(key) {
                 let why = "an earlier event of its aggregate was not sent";
                 stub.answer(Err(NotAcknowledged::NotSent(why.into())));
@@ -220,7 +240,7 @@ impl Publisher {
     pub(super) async fn write(&self, copy: Copy<'_>) -> Answer {
         let tally = Tally::of(1);
         let list = copy.headers.iter().map(|header| (header.name.as_str(), header.value.as_deref()));
-        let stub = Box::new(Stub { index: 0, tally: Some(tally.clone()), _span: tracing::Span::none() });
+        let stub = Stub::new(0, &tally, tracing::Span::none());
         let mut record: BaseRecord<'_, [u8], [u8], Box<Stub>> =
             BaseRecord::with_opaque_to(copy.topic, stub).headers(client_headers(list));
         record.key = copy.key.map(|key| &key[..]);
@@ -249,6 +269,39 @@ impl Publisher {
                 }
             }
         }
+    }
+
+    /// Makes an event into bytes, to be sent later.
+    pub(super) fn prepare(
+        topic: &Arc<str>,
+        codec: &dyn Serializer,
+        event: &AnyEvent,
+        traced: bool,
+        acknowledged: Arc<dyn Fn(i32, i64) + Send + Sync>,
+    ) -> Result<Prepared, BusError> {
+        let key = Bytes::copy_from_slice(event.aggregate_id().as_bytes());
+        let span = if traced { publish_span(topic, event) } else { tracing::Span::none() };
+        let (value, headers) = (serialized(codec, event)?, span.in_scope(|| headers(codec, event)));
+        Ok(Prepared { topic: topic.clone(), key, value, headers, acknowledged })
+    }
+
+    /// Hands prepared events to a client, in their order, where waiting for room is allowed.
+    #[expect(clippy::disallowed_methods, reason = "the committing thread may wait; the client does not tell of room")]
+    pub(super) fn send_prepared(producer: &Client, events: &[&Prepared]) -> KafkaResult<Places> {
+        let tally = Tally::of(events.len());
+        for (index, event) in events.iter().enumerate() {
+            let stub = Stub::new(index, &tally, tracing::Span::none());
+            let record = BaseRecord::with_opaque_to(&event.topic, stub).key(&event.key[..]).payload(&event.value[..]);
+            let mut record = record.headers(event.headers.clone());
+            while let Err((error, back)) = producer.send(record) {
+                if !matches!(error, KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull)) {
+                    return Err(error);
+                }
+                record = back;
+                std::thread::sleep(QUEUE_FULL);
+            }
+        }
+        Ok(Places(tally))
     }
 
     /// Waits until nothing is under way; how much was left when time ran out.

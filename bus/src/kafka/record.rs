@@ -10,6 +10,12 @@ use std::sync::{Arc, OnceLock};
 /// Names the only group a replayed record is for. Other groups of this library skip it.
 pub(crate) const TARGET_GROUP: &str = "bus-target-group";
 
+/// On a replay: the place of its letter in its key's sequence.
+pub(crate) const SEQUENCE: &str = "bus-sequence";
+
+/// On a record that is no event: the letter with this place in its key's sequence was evicted.
+pub(crate) const EVICTED: &str = "bus-evicted";
+
 /// Name and value of one of ours, such as an id: a guess that saves growing.
 const HEADER_BYTES_TYPICAL: usize = 48;
 

@@ -5,6 +5,8 @@ use rdkafka::ClientConfig;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rehearsal_bus::dlq::{EvictOutcome, Replay, ReplayOutcome};
+use rehearsal_bus::engine::FloodBreaker;
+use rehearsal_bus::hooks::{Hooks, Step};
 use rehearsal_bus::prelude::*;
 use rehearsal_bus::{HealthStatus, KafkaEventBus};
 use std::collections::BTreeSet;
@@ -244,4 +246,77 @@ async fn while_the_dead_letter_topic_takes_nothing_events_are_kept_and_the_bus_s
     assert_eq!(bus.get_dlq_message_count().await.unwrap(), 1);
     bus.shutdown(Duration::from_secs(10)).await.unwrap();
     assert_eq!(kafka.committed(&config, 0), Some(3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_is_waited_out_instead_of_emptying_the_topic_into_the_dead_letters() {
+    const EVENTS: u32 = 60;
+    let kafka = kafka();
+    let mut config = kafka.config("g");
+    config.retry.max_retries = 0;
+    let pause = Duration::from_millis(300);
+    config.dlq_flood_breaker = Some(FloodBreaker { share: 0.5, window: 10, pause });
+    let bus = connected(config).await;
+    let (down, handled) = (Arc::new(AtomicBool::new(true)), Seen::default());
+    let (is_down, note) = (down.clone(), handled.clone());
+    bus.subscribe(move |event: Event<Paid>| match is_down.load(Ordering::SeqCst) {
+        true => Err(HandlerError::retry("the bank is closed")),
+        false => {
+            note.note(event.number);
+            Ok(())
+        }
+    })
+    .unwrap();
+    let events: Vec<_> = (0..EVENTS).map(|number| paid(&format!("account-{number}"), number)).collect();
+    bus.publish(events).await.unwrap();
+    consume(&bus).await;
+    until("degraded health", || bus.health().status == HealthStatus::Degraded).await;
+    assert!(bus.health().error.unwrap().contains("too many events fail"));
+
+    down.store(false, Ordering::SeqCst);
+    until("success", || {
+        let stats = bus.stats();
+        stats.events_processed_success + stats.messages_sent_to_dlq == u64::from(EVENTS)
+    })
+    .await;
+    until("healthy", || bus.health().status == HealthStatus::Healthy).await;
+    // A window's share before the first pause, and one more for each that passed before the bank opened.
+    let letters = bus.get_dlq_message_count().await.unwrap();
+    assert!(letters <= 30, "{letters} of {EVENTS} are dead");
+    assert_eq!(handled.all().len() as u64, u64::from(EVENTS) - letters);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_observer_learns_where_a_letter_went_and_which_attempts_were_cut_off() {
+    let kafka = kafka();
+    let steps = Seen::<String>::default();
+    let note = steps.clone();
+    let hooks = Hooks::observed_by(move |step: &Step<'_>| match step {
+        Step::DeadLettered { at, to, attempts, .. } => {
+            let same = at.partition == to.partition;
+            note.note(format!("{} to {}@{} after {attempts}, {same}", at.topic, to.topic, to.offset));
+        }
+        Step::Aborted { attempt, .. } => note.note(format!("attempt {attempt} cut off")),
+        Step::Revoked { lost, .. } if *lost => note.note("lost".into()),
+        _ => {}
+    });
+    let mut config = kafka.config("g");
+    config.retry.max_retries = 1;
+    let bus = KafkaEventBus::builder(config).registry(EventRegistry::new()).hooks(hooks).build();
+    bus.connect().await.unwrap();
+    bus.subscribe(|event: Event<Paid>| async move {
+        if event.number == 0 {
+            return Err(HandlerError::retry("no"));
+        }
+        std::future::pending().await
+    })
+    .unwrap();
+    consume(&bus).await;
+    bus.publish(paid("a", 0)).await.unwrap();
+    let topic = kafka.topic();
+    assert_eq!(steps.count(1).await, [format!("{topic} to {topic}.dlq@0 after 2, true")]);
+    bus.publish(paid("a", 1)).await.unwrap();
+    until("the second event", || bus.stats().events_consumed == 2).await;
+    assert!(bus.shutdown(Duration::from_millis(100)).await.is_err());
+    assert_eq!(steps.count(2).await[1..], ["attempt 1 cut off"]);
 }

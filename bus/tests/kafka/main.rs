@@ -7,8 +7,11 @@
 
 mod dead_letters;
 mod delivery;
+mod exactly_once;
 mod lifecycle;
 mod origin;
 mod publishing;
 mod rebalancing;
+mod retry_scopes;
+mod sequences;
 mod support;

@@ -69,10 +69,21 @@ pub(crate) fn kafka_with<const N: usize>(settings: [(&str, &str); N]) -> Kafka {
     }
 }
 
+/// A test that needs more than this Kafka can do says so.
+#[expect(clippy::print_stderr, reason = "for who looks at what was tested")]
+pub(crate) fn not_run(why: &str) {
+    eprintln!("not run: {why}");
+}
+
 impl Kafka {
     /// Whether its brokers are ours, with the settings we gave them.
     pub(crate) fn is_ours(&self) -> bool {
         self.cluster.is_some()
+    }
+
+    /// Its brokers, if they are ours.
+    pub(crate) fn cluster(&self) -> Option<&MockCluster> {
+        self.cluster.as_ref()
     }
 
     pub(crate) fn bootstrap(&self) -> &str {

@@ -239,12 +239,14 @@ fn named_topic(state: &State, by_id: bool, id: Uuid, name: &Str) -> Result<Strin
     }
 }
 
-/// A reject's message for a nullable field; Kafka falls back to the code's own text, ours to its name.
+/// A reject's message for a nullable field; Kafka falls back to the code's own text, ours to its name. Of its own failures
+/// Kafka tells nothing (`ApiError.fromThrowable`).
 fn message(reject: &Reject) -> Option<Str> {
-    Some(match &reject.message {
-        Some(message) => Str::from(message.as_ref()),
-        None => Str::from(reject.code.name()),
-    })
+    match &reject.message {
+        Some(message) => Some(Str::from(message.as_ref())),
+        None if reject.code == ErrorCode::UnknownServerError => None,
+        None => Some(Str::from(reject.code.name())),
+    }
 }
 
 fn ids(nodes: &[NodeId]) -> Vec<i32> {

@@ -39,7 +39,7 @@ const ZSTD_FROM: i16 = 7;
 const KEPT_BYTES_MIN: usize = 64 * 1024;
 
 pub(super) fn produce(state: &mut State, now: Time, from: &Caller, request: ProduceRequest) -> Answer {
-    let allowed = transactional_records_need_an_id(&request).map_err(Refusal::from);
+    let allowed = transactional_records_need_an_id(&request);
     let admitted = allowed.clone().and_then(|()| take_part(state, now, from, &request));
     let mut refusals = Vec::new();
     let mut waiting_for = Vec::new();
@@ -186,18 +186,20 @@ fn leaders_named(state: &State, response: &ProduceResponse) -> Vec<NodeEndpoint>
     nodes.collect()
 }
 
-/// A batch that belongs to a transaction, from a producer without a transactional id, forbids the whole request.
-fn transactional_records_need_an_id(request: &ProduceRequest) -> Result<(), Reject> {
+/// A batch that belongs to a transaction, from a producer without a transactional id, forbids the whole request; so does one
+/// that cannot be looked at for it (`RequestUtils.hasTransactionalRecords`).
+fn transactional_records_need_an_id(request: &ProduceRequest) -> Result<(), Refusal> {
     let partitions = request.topic_data.iter().flat_map(|topic| &topic.partition_data);
-    let mut batches = partitions.filter_map(|partition| partition.records.as_ref()?.chunks().next());
-    let transactional = batches.any(|bytes| BatchHeader::parse(bytes).is_ok_and(|header| header.is_transactional()));
-    if !transactional {
-        return Ok(());
+    for bytes in partitions.filter_map(|partition| partition.records.as_ref()?.chunks().next()) {
+        let whole = whole_batch(bytes).map_err(Refusal::explained)?;
+        if whole.is_some() && BatchHeader::parse(bytes).is_ok_and(|header| header.is_transactional()) {
+            return match request.transactional_id {
+                None => Err(ErrorCode::TransactionalIdAuthorizationFailed.into()),
+                Some(_) => Ok(()),
+            };
+        }
     }
-    match request.transactional_id {
-        None => Err(ErrorCode::TransactionalIdAuthorizationFailed.into()),
-        Some(_) => Ok(()),
-    }
+    Ok(())
 }
 
 /// What a client is told of an accepted batch.

@@ -292,23 +292,24 @@ fn cluster(plan: &Plan) -> ClusterConfig {
     config.requests_kept = 0;
     // Otherwise every group waits three seconds for its first members.
     config.configs.insert("group.initial.rebalance.delay.ms".to_owned(), "500".to_owned());
-    for setup in plan.setup() {
-        let Some(topic) = topic_config(setup) else { continue };
+    for topic in topics_of(plan) {
         let letters = TopicConfig { name: dead_letters(&topic.name), ..topic.clone() };
         config.topics.extend([topic, letters]);
     }
     config
 }
 
-/// The topic this line sets up, if it is one.
-pub(crate) fn topic_config(setup: &plan::Setup) -> Option<TopicConfig> {
-    let plan::Setup::Topic { name, partitions, replicas, min_isr, unclean } = setup else { return None };
-    let mut topic = TopicConfig::new(name.to_string(), i32::try_from(*partitions).unwrap_or(i32::MAX));
-    topic.replication_factor = i16::try_from(*replicas).ok();
-    topic.configs.extend(min_isr.map(|min| ("min.insync.replicas".to_owned(), min.to_string())));
-    let unclean = unclean.map(|unclean| (unclean == plan::Switch::Yes).to_string());
-    topic.configs.extend(unclean.map(|unclean| ("unclean.leader.election.enable".to_owned(), unclean)));
-    Some(topic)
+/// The topics a plan asks for.
+pub(crate) fn topics_of(plan: &Plan) -> impl Iterator<Item = TopicConfig> {
+    plan.setup().filter_map(|setup| {
+        let plan::Setup::Topic { name, partitions, replicas, min_isr, unclean } = setup else { return None };
+        let mut topic = TopicConfig::new(name.to_string(), i32::try_from(*partitions).unwrap_or(i32::MAX));
+        topic.replication_factor = i16::try_from(*replicas).ok();
+        topic.configs.extend(min_isr.map(|min| ("min.insync.replicas".to_owned(), min.to_string())));
+        let unclean = unclean.map(|unclean| (unclean == plan::Switch::Yes).to_string());
+        topic.configs.extend(unclean.map(|unclean| ("unclean.leader.election.enable".to_owned(), unclean)));
+        Some(topic)
+    })
 }
 
 fn dead_letters(topic: &str) -> String {

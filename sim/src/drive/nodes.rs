@@ -324,14 +324,15 @@ fn watch(worker: &Arc<Worker>) -> Hooks {
                 let Place { tp, offset } = place(at);
                 What::Committed { group, partition: tp, offset }
             }
-            Step::DeadLettered { at, .. } => {
-                What::DeadLettered { group, at: place(at), to: None, message: "".into(), attempts: None }
+            Step::DeadLettered { at, to, attempts, .. } => {
+                let (to, attempts) = (Some(place(to)), Some(*attempts));
+                What::DeadLettered { group, at: place(at), to, message: "".into(), attempts }
             }
             Step::Assigned { topic, partition } => {
                 What::Assigned { group, partitions: one(topic, *partition), generation: -1 }
             }
-            Step::Revoked { topic, partition } => {
-                What::Revoked { group, partitions: one(topic, *partition), lost: false }
+            Step::Revoked { topic, partition, lost, .. } => {
+                What::Revoked { group, partitions: one(topic, *partition), lost: *lost }
             }
             _ => return,
         };

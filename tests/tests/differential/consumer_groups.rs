@@ -282,4 +282,15 @@ pub(crate) fn consumer_group_migration(stage: &mut Stage) {
     let joined = stage.ask("a classic member joins it", 5, &classic_join(&odd, &given, &topic, &[]));
     stage.ask("its assignment is none", 5, &classic_sync(&odd, &joined, Some(Bytes::from_static(b"all"))));
     stage.ask("no consumer can join", 1, &join(&odd, "new", &[&topic]));
+    let lying = stage.group("lying");
+    let given = stage.ask("an id in a third group", 5, &classic_join(&lying, &text(""), &topic, &[])).member_id;
+    let joined = stage.ask("a classic member joins that", 5, &classic_join(&lying, &given, &topic, &[]));
+    stage.ask("its assignment lies", 5, &classic_sync(&lying, &joined, Some(Bytes::from_static(b"a share"))));
+    stage.ask("no consumer can join that either", 1, &join(&lying, "new", &[&topic]));
+    let upgraded = stage.group("upgraded");
+    stage.ask("a consumer is alone", 1, &join(&upgraded, "new", &[&topic]));
+    let mut nothing = classic_join(&upgraded, &text("stranger"), &topic, &[]);
+    stage.ask("an unknown classic member joins", 5, &nothing);
+    nothing.protocols.clear();
+    stage.ask("a classic member without protocols joins", 5, &nothing);
 }

@@ -133,6 +133,8 @@ pub(crate) fn produce_refused(stage: &mut Stage) {
         stage.ask(&format!("a false checksum, version {version}"), version, &corrupt);
     }
     stage.ask("a negative partition", 9, &produce(&orders, -1, good.clone()));
+    let nowhere = vec![(5, Some(with_claimed_length(&good, -1))), (0, Some(good.clone()))];
+    stage.ask("a negative length beside a good batch", 9, &produce_all(&orders, nowhere));
     let nowhere = produce(&stage.topic("unknown"), 0, transactional.encode());
     stage.ask("transactional without a transaction, to an unknown topic", 9, &nowhere);
     stage.ask("half a batch for an unknown partition", 9, &produce(&orders, 5, good.slice(..30)));

@@ -30,6 +30,15 @@ fn handler(handle: impl Fn(Paid) -> Result<(), &'static str> + Send + Sync + 'st
     Arc::new(move |event| std::future::ready(handle(event)).boxed())
 }
 
+/// A handler that is content with everything, and notes it.
+fn noting(seen: &Seen<u32>) -> Handler {
+    let seen = seen.clone();
+    handler(move |event| {
+        seen.note(event.number);
+        Ok(())
+    })
+}
+
 #[derive(Clone)]
 struct Setup {
     bootstrap: String,
@@ -220,14 +229,8 @@ async fn o03_a_retry_in_one_group_is_no_business_of_another() {
             _ => Ok(()),
         });
         let (seen, settled) = (Seen::default(), Seen::default());
-        let (note, count) = (seen.clone(), settled.clone());
-        let bank = B::member(
-            &kafka,
-            Setup::new(&kafka, "bank"),
-            vec![failing, handler(move |event| Ok(count.note(event.number)))],
-        )
-        .await;
-        let audit = handler(move |event| Ok(note.note(event.number)));
+        let bank = B::member(&kafka, Setup::new(&kafka, "bank"), vec![failing, noting(&settled)]).await;
+        let audit = noting(&seen);
         let _audit = B::member(&kafka, Setup::new(&kafka, "audit"), vec![audit]).await;
         bank.put(vec![paid("a", 0)]).await;
         until("the failure", || bank.failures() == 1).await;
@@ -296,8 +299,7 @@ async fn o06_a_record_without_a_type_is_kept() {
     async fn scenario<B: Subject>() -> Promise {
         let kafka = cluster();
         let (setup, seen) = (Setup::new(&kafka, "g"), Seen::default());
-        let note = seen.clone();
-        let bus = B::member(&kafka, setup.clone(), vec![handler(move |event| Ok(note.note(event.number)))]).await;
+        let bus = B::member(&kafka, setup.clone(), vec![noting(&seen)]).await;
         produce(&kafka, &setup.topic(), "a", "{}", None).await;
         bus.put(vec![paid("a", 1)]).await;
         seen.count(1).await;
@@ -311,8 +313,7 @@ async fn o07_a_type_of_another_groups_is_no_dead_letter_here() {
     async fn scenario<B: Subject>() -> Promise {
         let kafka = cluster();
         let (setup, seen) = (Setup::new(&kafka, "g"), Seen::default());
-        let note = seen.clone();
-        let bus = B::member(&kafka, setup.clone(), vec![handler(move |event| Ok(note.note(event.number)))]).await;
+        let bus = B::member(&kafka, setup.clone(), vec![noting(&seen)]).await;
         produce(&kafka, &setup.topic(), "a", r#"{"account":"a"}"#, Some("Closed")).await;
         bus.put(vec![paid("a", 1)]).await;
         seen.count(1).await;
@@ -328,8 +329,8 @@ async fn o08_a_handler_that_succeeded_is_not_asked_again() {
     async fn scenario<B: Subject>() -> Promise {
         let kafka = cluster();
         let (calls, failing) = (Seen::default(), Seen::default());
-        let (note, tries) = (calls.clone(), failing.clone());
-        let content = handler(move |event| Ok(note.note(event.number)));
+        let tries = failing.clone();
+        let content = noting(&calls);
         let failing_once = handler(move |event| {
             tries.note(event.number);
             if tries.all().len() == 1 { Err("not yet") } else { Ok(()) }
@@ -422,8 +423,7 @@ async fn o11_an_answer_that_is_lost_does_not_double_an_event() {
     async fn scenario<B: Subject>() -> Promise {
         let kafka = cluster();
         let (setup, seen) = (Setup::new(&kafka, "g"), Seen::default());
-        let note = seen.clone();
-        let bus = B::member(&kafka, setup.clone(), vec![handler(move |event| Ok(note.note(event.number)))]).await;
+        let bus = B::member(&kafka, setup.clone(), vec![noting(&seen)]).await;
         bus.put(vec![paid("a", 0)]).await;
         kafka.plan(Fault::on(ApiKey::Produce).topic(setup.topic()).disconnect_after_effect()).expect("a fault");
         bus.put(vec![paid("a", 1)]).await;
@@ -476,14 +476,14 @@ async fn o14_a_replay_reaches_only_the_group_that_gave_the_event_up() {
     async fn scenario<B: Subject>() -> Promise {
         let kafka = cluster();
         let (seen, audited) = (Seen::default(), Seen::default());
-        let (note, audit) = (seen.clone(), audited.clone());
+        let note = seen.clone();
         let failing_once = handler(move |event| {
             note.note(event.number);
             if note.all().len() == 1 { Err("never") } else { Ok(()) }
         });
         let bank = Setup { max_retries: 0, ..Setup::new(&kafka, "bank") };
         let bank = B::member(&kafka, bank, vec![failing_once]).await;
-        let audit = handler(move |event| Ok(audit.note(event.number)));
+        let audit = noting(&audited);
         let _audit = B::member(&kafka, Setup::new(&kafka, "audit"), vec![audit]).await;
         bank.put(vec![paid("a", 0)]).await;
         kafka.wait_for().records(&Setup::new(&kafka, "bank").dlq(), 1).await.expect("a letter");

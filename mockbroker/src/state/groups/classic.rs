@@ -697,7 +697,7 @@ impl Classic {
         let protocol = self.protocol.as_deref()?;
         let mut topics = BTreeSet::new();
         for member in self.members.values() {
-            topics.extend(topics_of_subscription(member.metadata(protocol))?);
+            topics.extend(topics_of_subscription(member.metadata(protocol)).ok()?);
         }
         Some(topics)
     }

@@ -21,17 +21,28 @@ pub(super) struct Assigned {
     pub(super) user_data: Bytes,
 }
 
+/// Why bytes are not what they should be. Kafka answers for the two in different ways.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Malformed {
+    /// They end where a number should be.
+    Short,
+    /// A length in them is not the truth.
+    Lie,
+}
+
+type Read<T> = Result<T, Malformed>;
+
 /// The topics in a consumer's subscription.
-pub(super) fn topics_of_subscription(mut bytes: Bytes) -> Option<Vec<String>> {
+pub(super) fn topics_of_subscription(mut bytes: Bytes) -> Read<Vec<String>> {
     let bytes = &mut bytes;
     let _version = take(bytes, 2)?;
     let topics = take_strings(bytes)?;
     take_bytes(bytes)?;
-    Some(topics)
+    Ok(topics)
 }
 
 impl Subscription {
-    pub(super) fn read(mut bytes: Bytes) -> Option<Self> {
+    pub(super) fn read(mut bytes: Bytes) -> Read<Self> {
         let bytes = &mut bytes;
         let mut subscription = Self { version: take_i16(bytes)?, topics: take_strings(bytes)?, ..Self::default() };
         take_bytes(bytes)?;
@@ -44,19 +55,19 @@ impl Subscription {
         if subscription.version >= 3 {
             subscription.rack = take_string(bytes)?;
         }
-        (subscription.version >= 0).then_some(subscription)
+        if subscription.version >= 0 { Ok(subscription) } else { Err(Malformed::Short) }
     }
 }
 
 impl Assigned {
     /// Reads an assignment; no bytes are none.
-    pub(super) fn read(mut bytes: Bytes) -> Option<Self> {
+    pub(super) fn read(mut bytes: Bytes) -> Read<Self> {
         if bytes.is_empty() {
-            return Some(Self::default());
+            return Ok(Self::default());
         }
         let bytes = &mut bytes;
         let _version = take(bytes, 2)?;
-        Some(Self { partitions: take_partitions(bytes)?, user_data: take_bytes(bytes)? })
+        Ok(Self { partitions: take_partitions(bytes)?, user_data: take_bytes(bytes)? })
     }
 
     /// The assignment in this version, whose form all versions share.
@@ -79,51 +90,55 @@ fn length(count: usize) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
 }
 
-fn take_partitions(bytes: &mut Bytes) -> Option<Vec<(String, Vec<i32>)>> {
-    let count = take_count(bytes, 6)?;
-    let mut topics = Vec::with_capacity(count);
+fn take_partitions(bytes: &mut Bytes) -> Read<Vec<(String, Vec<i32>)>> {
+    let count = take_count(bytes)?;
+    let mut topics = Vec::new();
     for _ in 0..count {
-        let topic = take_string(bytes)??;
-        let indices = take_count(bytes, 4)?;
-        topics.push((topic, (0..indices).map(|_| take_i32(bytes)).collect::<Option<_>>()?));
+        let topic = take_string(bytes)?.ok_or(Malformed::Lie)?;
+        let indices = take_count(bytes)?;
+        topics.push((topic, (0..indices).map(|_| take_i32(bytes)).collect::<Read<_>>()?));
     }
-    Some(topics)
+    Ok(topics)
 }
 
-fn take_strings(bytes: &mut Bytes) -> Option<Vec<String>> {
-    let count = take_count(bytes, 2)?;
-    (0..count).map(|_| take_string(bytes)?).collect()
+fn take_strings(bytes: &mut Bytes) -> Read<Vec<String>> {
+    let count = take_count(bytes)?;
+    (0..count).map(|_| take_string(bytes)?.ok_or(Malformed::Lie)).collect()
 }
 
-/// A length that the bytes left can hold, if each element takes so many at least.
-fn take_count(bytes: &mut Bytes, element_bytes_min: usize) -> Option<usize> {
-    let count = usize::try_from(take_i32(bytes)?).ok()?;
-    (count <= bytes.len() / element_bytes_min).then_some(count)
+/// A number of elements, each of which takes a byte at least.
+fn take_count(bytes: &mut Bytes) -> Read<usize> {
+    let count = usize::try_from(take_i32(bytes)?).map_err(|_| Malformed::Lie)?;
+    if count <= bytes.len() { Ok(count) } else { Err(Malformed::Lie) }
 }
 
 /// A string; the inner option is that of the protocol.
-fn take_string(bytes: &mut Bytes) -> Option<Option<String>> {
+fn take_string(bytes: &mut Bytes) -> Read<Option<String>> {
     match usize::try_from(take_i16(bytes)?) {
-        Ok(length) => Some(Some(String::from_utf8_lossy(&take(bytes, length)?).into_owned())),
-        Err(_) => Some(None),
+        Ok(length) => Ok(Some(String::from_utf8_lossy(&take_claimed(bytes, length)?).into_owned())),
+        Err(_) => Ok(None),
     }
 }
 
-fn take_bytes(bytes: &mut Bytes) -> Option<Bytes> {
+fn take_bytes(bytes: &mut Bytes) -> Read<Bytes> {
     match usize::try_from(take_i32(bytes)?) {
-        Ok(length) => take(bytes, length),
-        Err(_) => Some(Bytes::new()),
+        Ok(length) => take_claimed(bytes, length),
+        Err(_) => Ok(Bytes::new()),
     }
 }
 
-fn take_i16(bytes: &mut Bytes) -> Option<i16> {
-    take(bytes, 2)?.as_ref().try_into().ok().map(i16::from_be_bytes)
+fn take_i16(bytes: &mut Bytes) -> Read<i16> {
+    take(bytes, 2)?.as_ref().try_into().map(i16::from_be_bytes).map_err(|_| Malformed::Short)
 }
 
-fn take_i32(bytes: &mut Bytes) -> Option<i32> {
-    take(bytes, 4)?.as_ref().try_into().ok().map(i32::from_be_bytes)
+fn take_i32(bytes: &mut Bytes) -> Read<i32> {
+    take(bytes, 4)?.as_ref().try_into().map(i32::from_be_bytes).map_err(|_| Malformed::Short)
 }
 
-fn take(bytes: &mut Bytes, length: usize) -> Option<Bytes> {
-    (bytes.len() >= length).then(|| bytes.split_to(length))
+fn take_claimed(bytes: &mut Bytes, length: usize) -> Read<Bytes> {
+    take(bytes, length).map_err(|_| Malformed::Lie)
+}
+
+fn take(bytes: &mut Bytes, length: usize) -> Read<Bytes> {
+    if bytes.len() >= length { Ok(bytes.split_to(length)) } else { Err(Malformed::Short) }
 }

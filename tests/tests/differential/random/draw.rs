@@ -48,9 +48,21 @@ pub(super) enum Op {
         topic: u8,
         partition: i32,
     },
+    /// A fetch in a fetch session.
+    Session {
+        topic: u8,
+        partition: i32,
+        offset: i64,
+        turn: Turn,
+        committed: bool,
+        version: i16,
+    },
     Metadata {
         topic: u8,
         version: i16,
+    },
+    Partitions {
+        topic: u8,
     },
     Create {
         topic: u8,
@@ -113,6 +125,15 @@ pub(super) enum Op {
         commit: bool,
         epoch: i16,
         version: i16,
+    },
+    /// A marker from nobody's coordinator.
+    Mark {
+        producer: u8,
+        topic: u8,
+        partition: i32,
+        commit: bool,
+        epoch: i16,
+        coordinator_epoch: i32,
     },
     DescribeTransaction {
         producer: u8,
@@ -252,6 +273,23 @@ pub(super) enum Claim {
     AnotherId,
 }
 
+/// What a fetch makes of the fetch session (KIP-227).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// A new session takes the place of the one there is.
+    Open,
+    /// The next fetch, with another or a changed partition.
+    Add,
+    /// The next fetch, with nothing new.
+    Next,
+    /// The next fetch, without a partition.
+    Forget,
+    /// A fetch with another epoch.
+    Skewed(i32),
+    /// The last fetch.
+    Close,
+}
+
 /// What a member of the consumer protocol says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Word {
@@ -291,8 +329,8 @@ struct Draw(SmallRng);
 impl Draw {
     fn op(&mut self) -> Op {
         match self.up_to(100) {
-            0..22 => Op::Write(self.write()),
-            22..34 => self.reading(),
+            0..20 => Op::Write(self.write()),
+            20..34 => self.reading(),
             34..42 => self.admin(),
             42..62 => self.transaction(),
             62..80 => self.classic_group(),
@@ -349,10 +387,23 @@ impl Draw {
         let (topic, partition) = (self.topic(), self.partition());
         let committed = self.one_in(2);
         let epoch = self.pick(&[-1, -1, -1, -1, 0, 1]);
-        match self.up_to(8) {
-            0..4 => {
-                let offset = self.pick(&[0, 0, 0, 1, 2, 3, 5, 8, -1, 1000]);
-                Op::Read { topic, partition, offset, committed, epoch, version: self.within(9, 17) }
+        let offset = self.pick(&[0, 0, 0, 1, 2, 3, 5, 8, -1, 1000]);
+        match self.up_to(12) {
+            0..4 => Op::Read { topic, partition, offset, committed, epoch, version: self.within(9, 17) },
+            8..12 => {
+                let skew = self.pick(&[-1, 1, 7]);
+                let turn = self.pick(&[
+                    Turn::Open,
+                    Turn::Add,
+                    Turn::Add,
+                    Turn::Next,
+                    Turn::Next,
+                    Turn::Next,
+                    Turn::Forget,
+                    Turn::Skewed(skew),
+                    Turn::Close,
+                ]);
+                Op::Session { topic, partition, offset, turn, committed, version: self.within(13, 17) }
             }
             4..6 => {
                 let at = self.pick(&[-1, -1, -2, -3, -4, -5, -6, -9, 0, 5, 10, 501, 1_000, 2_000_000]);
@@ -370,6 +421,7 @@ impl Draw {
     fn admin(&mut self) -> Op {
         let topic = self.topic();
         match self.up_to(12) {
+            0 if self.one_in(2) => Op::Partitions { topic },
             0 => Op::Metadata { topic, version: self.within(4, 13) },
             1 | 2 => {
                 let partitions = self.pick(&[1, 2, 2, 3, 0, -1]);
@@ -409,6 +461,10 @@ impl Draw {
                     self.pick(&[Claim::Nothing, Claim::Own, Claim::OlderEpoch, Claim::NewerEpoch, Claim::AnotherId]);
                 let timeout_ms = self.pick(&[600_000, 600_000, 600_000, 0, 1_000_000]);
                 Op::Init { producer: self.slot(PRODUCERS), claim, timeout_ms, version: self.within(3, 5) }
+            }
+            18 if self.one_in(2) => {
+                let (commit, coordinator_epoch) = (self.one_in(2), self.pick(&[0, 0, -1, 1]));
+                Op::Mark { producer, topic, partition, commit, epoch, coordinator_epoch }
             }
             _ => Op::DescribeTransaction { producer },
         }
@@ -451,15 +507,19 @@ impl Draw {
 
     fn consumer_group(&mut self) -> Op {
         let group = if self.one_in(10) { self.slot(GROUPS) } else { 2 };
+        // Who gets which partition hangs on the members' ids, and those of classic members are the broker's invention: so
+        // consumers that join them want a topic of their own.
+        let topic = if group == 2 { self.slot(2) } else { 2 };
         let consumer = self.slot(2);
         let version = self.within(0, 1);
         match self.up_to(10) {
             0..7 => {
                 let word = match self.up_to(9) {
-                    0..3 => Word::Join(self.slot(2)),
+                    0..3 => Word::Join(topic),
                     3 => Word::Beat,
                     4..6 => Word::Hold,
-                    6 => Word::Subscribe(self.slot(3)),
+                    6 if group == 2 => Word::Subscribe(self.slot(3)),
+                    6 => Word::Subscribe(2),
                     7 => Word::Skewed(self.pick(&[-1, 1, 5])),
                     _ => Word::Leave,
                 };

@@ -8,26 +8,30 @@ use std::collections::HashMap;
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
-use kafka_protocol::messages::offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForLeaderTopic};
+use kafka_protocol::messages::describe_topic_partitions_request::TopicRequest;
+use kafka_protocol::messages::write_txn_markers_request::{WritableTxnMarker, WritableTxnMarkerTopic};
 use kafka_protocol::messages::{
-    BrokerId, CreatePartitionsRequest, DeleteRecordsRequest, DeleteTopicsRequest, InitProducerIdRequest,
-    OffsetForLeaderEpochRequest, ProducerId, TopicName, TransactionalId,
+    BrokerId, CreatePartitionsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeTopicPartitionsRequest,
+    InitProducerIdRequest, ProducerId, TopicName, TransactionalId, WriteTxnMarkersRequest,
 };
-use tests::differential::{EARLIER, Stage, metadata_of};
+use tests::differential::{Stage, metadata_of};
 use tests::raw::frame_of;
 
-use super::draw::{Claim, Op, Setting};
+use super::draw::{Claim, GROUPS, Op, Setting};
 use super::members::Members;
 use crate::configs::{DELETE, SET, TOPIC, alter, await_config, describe as describe_config};
-use crate::fetch::{by_id, offsets_at};
+use crate::fetch::offsets_at;
+use crate::offsets::committed;
 use crate::topics::{config, create, new_topic};
 use crate::transactions::{self, Producer, await_transactions, init};
-use crate::verbs::{fetch, from, text};
+use crate::verbs::text;
 
 /// A broker, and what the slots hold on it.
 pub(super) struct World<'a> {
     pub(super) stage: &'a mut Stage,
     producers: Vec<Slot>,
+    /// The fetch session's id and the epoch that is due in it.
+    pub(super) session: (i32, i32),
     pub(super) members: Members,
 }
 
@@ -44,24 +48,22 @@ impl<'a> World<'a> {
         stage.create_topic("t1", 1);
         await_transactions(stage);
         // A broker's first producer has the id 0, which also stands for none in some answers.
-        stage.quietly(4, &plain_init());
+        stage.until("producer ids", |stage| {
+            stage.quietly(4, &plain_init()).is_some_and(|answer| answer.error_code == 0)
+        });
         let members = Members::new(stage);
-        let mut world = Self { stage, producers: Vec::new(), members };
+        let mut world = Self { stage, producers: Vec::new(), session: (0, 0), members };
         world.producers = (0..super::draw::PRODUCERS).map(|slot| world.initialised(slot)).collect();
         world
     }
 
+    /// Recorded, so that producers have their names before answers list them in an order of their own.
     fn initialised(&mut self, slot: u8) -> Slot {
         let transactional = slot >= 2;
         let transactional_id = TransactionalId(self.stage.name(&format!("p{slot}")));
         let request = if transactional { init(&transactional_id) } else { plain_init() };
         let request = request.with_transaction_timeout_ms(600_000);
-        let mut given = None;
-        self.stage.until("a producer", |stage| {
-            given = stage.quietly(4, &request).filter(|answer| answer.error_code == 0);
-            given.is_some()
-        });
-        let given = given.unwrap_or_default();
+        let given = self.stage.ask(&format!("producer {slot}"), 4, &request);
         let producer = Producer { transactional_id, id: given.producer_id, epoch: given.producer_epoch, sequence: 0 };
         Slot { producer, transactional, due: HashMap::new() }
     }
@@ -70,34 +72,18 @@ impl<'a> World<'a> {
     pub(super) fn perform(&mut self, label: &str, op: &Op) {
         match op {
             Op::Write(write) => self.write(label, write),
-            &Op::Read { topic, partition, offset, committed, epoch, version } => {
-                let mut row = from(partition, offset);
-                row.current_leader_epoch = epoch;
-                let request = match version {
-                    13.. => by_id(self.topic_id(topic), vec![row]),
-                    _ => fetch(&self.topic(topic), vec![row]),
-                };
-                self.stage.ask(label, version, &request.with_isolation_level(i8::from(committed)));
-            }
-            &Op::Offsets { topic, partition, at, committed, epoch, version } => {
-                let at = if at > 0 { *EARLIER + at } else { at };
-                let mut request = offsets_at(&self.topic(topic), &[(partition, at)]);
-                request.topics[0].partitions[0].current_leader_epoch = epoch;
-                self.stage.ask(label, version, &request.with_isolation_level(i8::from(committed)));
-            }
-            &Op::EpochEnd { topic, partition, current, epoch, version } => {
-                let row = OffsetForLeaderPartition::default()
-                    .with_partition(partition)
-                    .with_current_leader_epoch(current)
-                    .with_leader_epoch(epoch);
-                let row = OffsetForLeaderTopic::default().with_topic(self.topic(topic)).with_partitions(vec![row]);
-                self.stage.ask(label, version, &OffsetForLeaderEpochRequest::default().with_topics(vec![row]));
-            }
-            &Op::DescribeProducers { topic, partition } => {
-                self.stage.ask(label, 0, &transactions::producers(&self.topic(topic), &[partition]));
-            }
+            Op::Read { .. }
+            | Op::Session { .. }
+            | Op::Offsets { .. }
+            | Op::EpochEnd { .. }
+            | Op::DescribeProducers { .. } => self.read(label, op),
             &Op::Metadata { topic, version } => {
                 self.stage.ask(label, version, &metadata_of(&self.topic(topic)));
+            }
+            &Op::Partitions { topic } => {
+                let row = TopicRequest::default().with_name(self.topic(topic));
+                let request = DescribeTopicPartitionsRequest::default().with_topics(vec![row]);
+                self.stage.ask(label, 0, &request.with_response_partition_limit(2_000).with_cursor(None));
             }
             Op::Create { .. } | Op::Delete { .. } | Op::Grow { .. } | Op::Trim { .. } => self.change_topic(label, op),
             &Op::Configure { topic, setting } => self.configure(label, topic, setting),
@@ -110,6 +96,7 @@ impl<'a> World<'a> {
             | Op::AddGroup { .. }
             | Op::SendOffsets { .. }
             | Op::End { .. }
+            | Op::Mark { .. }
             | Op::DescribeTransaction { .. } => self.transact(label, op),
             &Op::Cut { bytes } => self.cut(label, bytes),
             _ => self.in_group(label, op),
@@ -149,6 +136,7 @@ impl<'a> World<'a> {
                     DeleteTopicsRequest::default().with_topic_names(vec![topic.clone()]).with_timeout_ms(10_000);
                 self.stage.ask(label, version, &request);
                 self.stage.await_gone(&topic);
+                self.await_offsets_gone(&topic);
                 settle_metadata();
             }
             Op::Grow { topic, to, version } => {
@@ -169,6 +157,17 @@ impl<'a> World<'a> {
                 self.stage.ask(label, version, &request);
             }
             _ => {}
+        }
+    }
+
+    /// Awaits that every group has forgotten what was committed for a topic that is gone.
+    fn await_offsets_gone(&mut self, topic: &TopicName) {
+        for group in 0..GROUPS {
+            let request = committed(&self.members.group(self.stage, group), None);
+            self.stage.until("a group forgets a topic", |stage| {
+                let answer = stage.quietly(7, &request).unwrap_or_default();
+                answer.topics.iter().all(|row| row.name != *topic)
+            });
         }
     }
 
@@ -226,6 +225,19 @@ impl<'a> World<'a> {
                     self.became(producer, answer.producer_id, answer.producer_epoch);
                 }
                 self.settle(producer);
+            }
+            Op::Mark { producer, topic, partition, commit, epoch, coordinator_epoch } => {
+                let producer = self.skewed(producer, epoch);
+                let row = WritableTxnMarkerTopic::default()
+                    .with_name(self.topic(topic))
+                    .with_partition_indexes(vec![partition]);
+                let marker = WritableTxnMarker::default()
+                    .with_producer_id(producer.id)
+                    .with_producer_epoch(producer.epoch)
+                    .with_coordinator_epoch(coordinator_epoch)
+                    .with_transaction_result(commit)
+                    .with_topics(vec![row]);
+                self.stage.ask(label, 1, &WriteTxnMarkersRequest::default().with_markers(vec![marker]));
             }
             Op::DescribeTransaction { producer } => {
                 let (producer, _) = self.producer(producer);

@@ -9,7 +9,7 @@ use super::super::catalog::Catalog;
 use super::super::classic::Classic;
 use super::super::env::Env;
 use super::super::member::Member as ClassicMember;
-use super::super::subscription::{Assigned, Subscription};
+use super::super::subscription::{Assigned, Malformed, Subscription};
 use super::super::timers::{Event, Timer};
 use super::super::{JoinRefusal, Joined, Synced, millis};
 use super::member::{ClassicSide, Held, Member, Progress};
@@ -41,7 +41,8 @@ impl Consumer {
         rng: &mut impl rand::Rng,
         who: &Candidate<'_>,
     ) -> Result<Joined, JoinRefusal> {
-        let refuse = |code: ErrorCode| JoinRefusal { code, member_id: who.member_id.to_owned() };
+        // A refusal here is an exception in Kafka, and its answer says nothing but the code.
+        let refuse = |code: ErrorCode| JoinRefusal { code, member_id: String::new() };
         let is_new = who.member_id.is_empty();
         let id = if is_new { new_id(rng) } else { who.member_id.to_owned() };
         self.check_room(env, &id).map_err(|reject| refuse(reject.code))?;
@@ -53,7 +54,7 @@ impl Consumer {
         }
         let place = self.classic_place(who, &id).map_err(|reject| refuse(reject.code))?;
         let offered = who.protocols.first().map(|protocol| protocol.metadata.clone()).unwrap_or_default();
-        let subscription = Subscription::read(offered).ok_or_else(|| refuse(ErrorCode::UnknownServerError))?;
+        let subscription = Subscription::read(offered).map_err(|_| refuse(ErrorCode::UnknownServerError))?;
         Ok(self.admit_classic(env, who, &place, &id, subscription))
     }
 
@@ -193,9 +194,13 @@ impl Consumer {
         let (generation, protocol, members) = classic.upgrade(env);
         let mut consumer = Self { epoch: generation, assignment_epoch: generation, ..Self::new(&Arc::from(group)) };
         for classic in members {
-            let read = (Subscription::read(classic.metadata(&protocol)), Assigned::read(classic.assignment.clone()));
-            let (Some(subscription), Some(assigned)) = read else {
-                return refuse("a subscription or an assignment cannot be read");
+            let assigned = Assigned::read(classic.assignment.clone());
+            let read = assigned.and_then(|assigned| Ok((assigned, Subscription::read(classic.metadata(&protocol))?)));
+            let (assigned, subscription) = match read {
+                Ok(read) => read,
+                Err(Malformed::Short) => return refuse("a subscription or an assignment cannot be read"),
+                // Kafka expects the end of the bytes, but not a length that is not true.
+                Err(Malformed::Lie) => return Err(ErrorCode::UnknownServerError.into()),
             };
             if !assigned.user_data.is_empty() {
                 return refuse(
