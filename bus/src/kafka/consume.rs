@@ -4,7 +4,7 @@
 //! attempts are made by the crew, dead letters and commits run on their own, so nothing here ever waits for a handler.
 
 use super::crew::{Crew, Reports};
-use super::letters::Letters;
+use super::letters::{Dead, Letters};
 use super::poll::{BATCHES_MAX, Bell, Fetching, News, Reader, Sorter, committed, give_back, read, shared as share};
 use super::publish::{Copy, Delivery, Publisher};
 use super::record::Record;
@@ -21,7 +21,6 @@ use crate::event::{AnyEvent, WireMetadata};
 use crate::handler::{Ctx, HandlerSet, Source};
 use crate::hooks::Step;
 use crate::outbox::Batch;
-use bytes::Bytes;
 use jiff::Timestamp;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{CommitMode, Consumer};
@@ -391,7 +390,9 @@ impl Driver {
         self.burials.spawn(async move {
             loop {
                 match dead(&shared, &reader, &letters, partition).await {
-                    Ok(letters) => return reports.send(Input::Recalled { partition, epoch, letters }),
+                    Ok(Dead { letters, evicted }) => {
+                        return reports.send(Input::Recalled { partition, epoch, letters, evicted });
+                    }
                     Err(error) => {
                         shared.counters.failed();
                         tracing::error!(%error, ?partition, "the dead letters cannot be read; nothing of the partition is handled");
@@ -572,7 +573,7 @@ async fn dead(
     reader: &Arc<Reader>,
     letters: &Letters,
     partition: Partition,
-) -> Result<Vec<(Bytes, Offset)>, BusError> {
+) -> Result<Dead, BusError> {
     let (asked, sources, reader) = (shared.sources.list(&[partition]), shared.sources.clone(), reader.clone());
     let committed = tokio::task::spawn_blocking(move || committed(&reader, &sources, &asked)).await;
     let failed = |source| BusError::Backend { doing: "asking for committed positions", source };

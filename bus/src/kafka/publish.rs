@@ -261,7 +261,10 @@ impl Publisher {
         acknowledged: Arc<dyn Fn(i32, i64) + Send + Sync>,
     ) -> Result<Prepared, BusError> {
         let key = Bytes::copy_from_slice(event.aggregate_id().as_bytes());
-        let (value, headers) = (serialized(codec, event)?, headers(codec, event));
+        let value = serialized(codec, event)?;
+        let mut headers = Vec::with_capacity(HEADERS_TYPICAL);
+        event.metadata().each_header(&mut |name, text| headers.push(Header::text(name, text)));
+        headers.push(Header::text("content-type", codec.content_type()));
         Ok(Prepared { topic: topic.clone(), key, value, headers, acknowledged })
     }
 
@@ -272,7 +275,8 @@ impl Publisher {
         for (index, event) in events.iter().enumerate() {
             let stub = Box::new(Stub { index, tally: Some(tally.clone()) });
             let record = BaseRecord::with_opaque_to(&event.topic, stub).key(&event.key[..]).payload(&event.value[..]);
-            let mut record = record.headers(event.headers.clone());
+            let headers = event.headers.iter().map(|header| (header.name.as_str(), header.value.as_deref()));
+            let mut record = record.headers(client_headers(headers));
             while let Err((error, back)) = producer.send(record) {
                 if !matches!(error, KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull)) {
                     return Err(error);
