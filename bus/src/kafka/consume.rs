@@ -661,7 +661,13 @@ impl Clerk {
         let (chores, mut asked) = mpsc::unbounded_channel();
         let (finish, finished) = oneshot::channel();
         let (failure, transactor) = (Arc::<Mutex<_>>::default(), transactor.map(Arc::new));
-        let desk = Desk { shared: shared.clone(), reader, transactor: transactor.clone(), failure: failure.clone() };
+        let desk = Desk {
+            shared: shared.clone(),
+            reader,
+            transactor: transactor.clone(),
+            failure: failure.clone(),
+            reports: reports.clone(),
+        };
         std::thread::Builder::new().name(format!("commit {}", shared.topic)).spawn(move || {
             desk.open();
             while let Some(chore) = asked.blocking_recv() {
@@ -707,6 +713,7 @@ struct Desk {
     /// In exactly-once mode.
     transactor: Option<Arc<Transactor>>,
     failure: Arc<Mutex<Option<KafkaError>>>,
+    reports: Arc<Reports>,
 }
 
 /// Nothing was committed; whether the group is between two generations, and trying again at once may help.
@@ -723,6 +730,8 @@ impl Desk {
 
     fn fail(&self, error: KafkaError) {
         *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        // So that the driver looks.
+        self.reports.send(Input::Tick);
     }
 
     #[expect(clippy::disallowed_methods, reason = "the clerk's own thread; nothing tells when a rebalance is over")]
