@@ -610,12 +610,13 @@ fn event_in<'a>(shared: &Shared, record: &'a Record) -> Result<&'a AnyEvent, (&'
     if let Some(event) = record.event.get() {
         return Ok(event);
     }
-    let name = record.event_type().unwrap_or_default();
-    let kind = shared.registry.get(name).ok_or_else(|| ("UnknownEventType", format!("no event type {name:?}")))?;
+    // Only what is of a known type is handed to handlers.
+    let unknown = || ("UnknownEventType", format!("no event type {:?}", record.event_type().unwrap_or_default()));
+    let kind = record.kind.get().ok_or_else(unknown)?;
     let headers = WireMetadata::from_headers(record.header_values());
     let event = shared
         .codec
-        .deserialize(record.value.as_deref().unwrap_or_default(), &kind, headers)
+        .deserialize(record.value.as_deref().unwrap_or_default(), kind, headers)
         .map_err(|error| ("Undecodable", error.to_string()))?;
     Ok(record.event.get_or_init(|| event))
 }
