@@ -5,9 +5,8 @@
 //! happen, or neither does.
 
 use crate::engine::finished::{self, Run};
-use crate::engine::{Offset, Partition, Ticket};
+use crate::engine::{Header, Offset, Partition, Ticket};
 use bytes::Bytes;
-use rdkafka::message::OwnedHeaders;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -17,7 +16,7 @@ pub(crate) struct Prepared {
     pub(crate) topic: Arc<str>,
     pub(crate) key: Bytes,
     pub(crate) value: Bytes,
-    pub(crate) headers: OwnedHeaders,
+    pub(crate) headers: Vec<Header>,
     /// Told where it is once it is there.
     pub(crate) acknowledged: Arc<dyn Fn(i32, i64) + Send + Sync>,
 }

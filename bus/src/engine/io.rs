@@ -193,6 +193,8 @@ pub enum Input<P> {
         epoch: Epoch,
         /// The key of each, and its place in the key's sequence.
         letters: Vec<(Bytes, Offset)>,
+        /// The same of letters that are evicted, of which the log tells further on.
+        evicted: Vec<(Bytes, Offset)>,
     },
     /// A commit was answered.
     CommitDone {

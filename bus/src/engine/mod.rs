@@ -256,7 +256,9 @@ impl<P: Clone> Engine<P> {
             Input::DeadLetterFailed { ticket } => self.not_buried(now, ticket),
             Input::Deferred { ticket } => self.deferred(now, ticket),
             Input::DeferralFailed { ticket } => self.not_deferred(now, ticket),
-            Input::Recalled { partition, epoch, letters } => self.recalled(partition, epoch, letters),
+            Input::Recalled { partition, epoch, letters, evicted } => {
+                self.recalled(partition, epoch, letters, evicted);
+            }
             Input::CommitDone { id, confirmed } => self.committed(now, id, confirmed),
             Input::Revoking { partitions, deadline } => self.leave(Farewell::Revoked, partitions, deadline),
             Input::Lost { partitions } => self.lost(partitions),
@@ -355,12 +357,21 @@ impl<P: Clone> Engine<P> {
         }
     }
 
-    fn recalled(&mut self, partition: Partition, epoch: Epoch, letters: Vec<(Bytes, Offset)>) {
+    fn recalled(
+        &mut self,
+        partition: Partition,
+        epoch: Epoch,
+        letters: Vec<(Bytes, Offset)>,
+        evicted: Vec<(Bytes, Offset)>,
+    ) {
         let assignment = self.assignments.get_mut(&partition).filter(|assignment| assignment.epoch == epoch);
         let Some(assignment) = assignment else { return };
         let Some(waiting) = assignment.recalling.take() else { return };
         for (key, place) in letters {
             assignment.dead.add(key, place);
+        }
+        for (key, place) in evicted {
+            assignment.dead.add_evicted(key, place);
         }
         self.ready.extend(waiting.into_iter().map(|lane| (partition, epoch, lane)));
     }
@@ -606,7 +617,9 @@ impl<P: Clone> Engine<P> {
                     self.flood.weigh(breaker, now, false);
                 }
                 self.counters.succeeded += 1;
-                self.absolve(ticket);
+                if self.config.sequences {
+                    self.absolve(ticket);
+                }
                 self.done(now, ticket);
             }
             Decision::Again { .. } if mutant::is(Mutant::RetriesAtOnce) => self.park(ticket, now),

@@ -49,6 +49,9 @@ pub(super) enum Fate {
 pub(super) struct Dead {
     /// Only ever asked for one key, so its order is nowhere seen.
     by_key: HashMap<Bytes, BTreeSet<Offset>>,
+    /// Those of them that are evicted, which is not told in the log yet: what they are the letters of may be delivered
+    /// again before it is, and is not to die once more.
+    evicted: BTreeSet<(Bytes, Offset)>,
 }
 
 impl Dead {
@@ -56,7 +59,15 @@ impl Dead {
         self.by_key.entry(key).or_default().insert(place);
     }
 
+    pub(super) fn add_evicted(&mut self, key: Bytes, place: Offset) {
+        self.evicted.insert((key.clone(), place));
+        self.add(key, place);
+    }
+
     pub(super) fn remove(&mut self, standing: &Standing) {
+        if !self.evicted.is_empty() {
+            self.evicted.remove(&(standing.key.clone(), standing.place));
+        }
         if let Some(places) = self.by_key.get_mut(&standing.key) {
             places.remove(&standing.place);
             if places.is_empty() {
@@ -70,6 +81,9 @@ impl Dead {
             return Fate::Settled;
         }
         let Some(places) = self.by_key.get(&standing.key) else { return Fate::Free };
+        if !self.evicted.is_empty() && self.evicted.contains(&(standing.key.clone(), standing.place)) {
+            return Fate::LiesThere;
+        }
         match places.first() {
             Some(first) if *first < standing.place => match standing.role {
                 Role::Original if places.contains(&standing.place) => Fate::LiesThere,

@@ -220,13 +220,16 @@ impl World {
                 Action::DeadLetter(_) => self.under_way.push(action),
                 Action::Commit { id, offsets } => self.commit = Some((id, offsets[0].1)),
                 Action::Recall { partition, epoch } => {
-                    let stands = |letter: &&Letter| match letter.resolved {
-                        None => true,
-                        Some(Resolved::Replayed(offset) | Resolved::Evicted(offset)) => offset >= self.committed,
-                    };
-                    let letters = self.letters.iter().filter(stands).map(|letter| (letter.key.into(), letter.place));
-                    let letters = letters.collect();
-                    self.engine.handle(self.now, Input::Recalled { partition, epoch, letters });
+                    let (mut letters, mut evicted) = (Vec::new(), Vec::new());
+                    for letter in &self.letters {
+                        let name = (letter.key.into(), letter.place);
+                        match letter.resolved {
+                            Some(Resolved::Replayed(at) | Resolved::Evicted(at)) if at < self.committed => {}
+                            Some(Resolved::Evicted(_)) => evicted.push(name),
+                            _ => letters.push(name),
+                        }
+                    }
+                    self.engine.handle(self.now, Input::Recalled { partition, epoch, letters, evicted });
                 }
                 other => panic!("nobody asked for {other:?}"),
             }
@@ -291,7 +294,7 @@ fn nothing_starts_before_it_is_known_which_keys_are_dead() {
         engine.handle(now, Input::Delivered(Delivered::new(ORDERS, offset, Some(key.into()), offset)));
     }
     assert_eq!(engine.next_action(), None);
-    engine.handle(now, Input::Recalled { partition, epoch, letters: vec![("dead".into(), 3)] });
+    engine.handle(now, Input::Recalled { partition, epoch, letters: vec![("dead".into(), 3)], evicted: vec![] });
     let Some(Action::DeadLetter(letter)) = engine.next_action() else { panic!("the later one follows") };
     assert_eq!((letter.payload, letter.place, letter.obituary.cause), (7, Some(7), CauseOfDeath::Sequence));
     assert!(matches!(engine.next_action(), Some(Action::Start(start)) if start.payload == 8));
@@ -369,4 +372,176 @@ fn a_record_from_a_retry_topic_waits_until_it_is_due_and_goes_on_where_it_was() 
     let obituary = letters.expect("one retry was all").obituary;
     assert_eq!((obituary.cause, obituary.attempts), (CauseOfDeath::Exhausted, 2));
     assert_eq!(obituary.first_failed, now);
+}
+
+#[derive(Debug, Clone)]
+enum Turn {
+    Read {
+        tier: bool,
+    },
+    Answer {
+        which: usize,
+        well: bool,
+    },
+    Commit,
+    Wake,
+    /// The member dies; of the copies it was writing, the first so many arrive all the same.
+    Crash {
+        copies: usize,
+    },
+}
+
+fn turns() -> impl Strategy<Value = Vec<Turn>> {
+    let turn = prop_oneof![
+        6 => any::<bool>().prop_map(|tier| Turn::Read { tier }),
+        9 => (any::<usize>(), any::<bool>()).prop_map(|(which, well)| Turn::Answer { which, well }),
+        3 => Just(Turn::Commit),
+        2 => Just(Turn::Wake),
+        1 => (0..3_usize).prop_map(|copies| Turn::Crash { copies }),
+    ];
+    prop::collection::vec(turn, 0..120)
+}
+
+/// Records of a main topic and what was written to its retry topic, each naming the record it is a copy of.
+struct Tiers {
+    engine: Engine<Offset>,
+    now: Time,
+    logs: [Vec<(Offset, Past)>; 2],
+    position: [usize; 2],
+    committed: [usize; 2],
+    commit: Option<(CommitId, Vec<(Partition, Offset)>)>,
+    under_way: Vec<Action<Offset>>,
+    handled: BTreeSet<Offset>,
+    dead: BTreeSet<Offset>,
+}
+
+impl Tiers {
+    const RECORDS: Offset = 8;
+
+    fn new() -> Self {
+        let main = (0..Self::RECORDS).map(|record| (record, Past::default())).collect();
+        let (now, logs) = (Time::default(), [main, Vec::new()]);
+        Self {
+            engine: by_topic(),
+            now,
+            logs,
+            position: [0; 2],
+            committed: [0; 2],
+            commit: None,
+            under_way: Vec::new(),
+            handled: BTreeSet::new(),
+            dead: BTreeSet::new(),
+        }
+    }
+
+    fn take(&mut self, turn: &Turn) -> bool {
+        match *turn {
+            Turn::Read { tier } => {
+                let topic = usize::from(tier);
+                let Some((record, past)) = self.logs[topic].get(self.position[topic]).cloned() else { return false };
+                let partition = if tier { TIER } else { ORDERS };
+                let key = if record % 2 == 0 { "a" } else { "b" };
+                let delivered = Delivered {
+                    past: tier.then(|| Box::new(past)),
+                    ..Delivered::new(partition, self.position[topic] as Offset, Some(key.into()), record)
+                };
+                self.position[topic] += 1;
+                self.tell(Input::Delivered(delivered));
+            }
+            Turn::Answer { which, well } if !self.under_way.is_empty() => {
+                let attempt = self.under_way.remove(which % self.under_way.len());
+                self.answer(&attempt, well);
+            }
+            Turn::Answer { .. } => return false,
+            Turn::Commit => {
+                let Some((id, offsets)) = self.commit.take() else { return false };
+                for (partition, offset) in offsets {
+                    self.committed[partition.topic as usize] = offset as usize;
+                }
+                self.tell(Input::CommitDone { id, confirmed: true });
+            }
+            Turn::Wake => {
+                let Some(wake) = self.engine.next_wake() else { return false };
+                self.now = self.now.max(wake);
+                self.tell(Input::Tick);
+            }
+            Turn::Crash { copies } => {
+                let writing = std::mem::take(&mut self.under_way).into_iter();
+                for action in writing.filter(|action| matches!(action, Action::Defer(_))).take(copies) {
+                    self.write(&action);
+                }
+                (self.commit, self.position, self.engine) = (None, self.committed, by_topic());
+            }
+        }
+        true
+    }
+
+    fn write(&mut self, copy: &Action<Offset>) {
+        match copy {
+            Action::Defer(deferral) => self.logs[1].push((deferral.payload, (*deferral.past).clone())),
+            Action::DeadLetter(letter) => drop(self.dead.insert(letter.payload)),
+            other => panic!("no copy: {other:?}"),
+        }
+    }
+
+    fn answer(&mut self, attempt: &Action<Offset>, well: bool) {
+        let input = match attempt {
+            Action::Start(Start { ticket, payload, .. }) => {
+                assert!(ticket.attempt <= 2, "tried more often than the policy says");
+                self.handled.extend(well.then_some(*payload));
+                let outcome = if well { Outcome::Done } else { failed(Disposition::Retry) };
+                Input::Finished { ticket: *ticket, outcome }
+            }
+            Action::Defer(Deferral { ticket, .. }) if !well => Input::DeferralFailed { ticket: *ticket },
+            Action::DeadLetter(DeadLetter { ticket, .. }) if !well => Input::DeadLetterFailed { ticket: *ticket },
+            Action::Defer(Deferral { ticket, .. }) => {
+                self.write(attempt);
+                Input::Deferred { ticket: *ticket }
+            }
+            Action::DeadLetter(DeadLetter { ticket, .. }) => {
+                self.write(attempt);
+                Input::DeadLetterAcked { ticket: *ticket }
+            }
+            other => panic!("not an attempt: {other:?}"),
+        };
+        self.tell(input);
+    }
+
+    fn tell(&mut self, input: Input<Offset>) {
+        self.engine.handle(self.now, input);
+        while let Some(action) = self.engine.next_action() {
+            match action {
+                Action::Commit { id, offsets } => self.commit = Some((id, offsets)),
+                action => self.under_way.push(action),
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_is_lost_on_its_way_through_a_retry_topic(turns in turns()) {
+        let mut world = Tiers::new();
+        for turn in &turns {
+            world.take(turn);
+        }
+        let rest = [
+            Turn::Answer { which: 0, well: true },
+            Turn::Read { tier: false },
+            Turn::Read { tier: true },
+            Turn::Commit,
+            Turn::Wake,
+        ];
+        for _ in 0..5_000 {
+            if !rest.iter().any(|turn| world.take(turn)) {
+                break;
+            }
+        }
+        let ended: BTreeSet<_> = world.handled.union(&world.dead).copied().collect();
+        prop_assert_eq!(ended, (0..Tiers::RECORDS).collect());
+        prop_assert_eq!(world.committed, [world.logs[0].len(), world.logs[1].len()]);
+        prop_assert_eq!(world.engine.status(), Status { partitions: 2, ..Status::default() });
+    }
 }

@@ -4,7 +4,7 @@
 //! attempts are made by the crew, dead letters and commits run on their own, so nothing here ever waits for a handler.
 
 use super::crew::{Crew, Reports};
-use super::letters::Letters;
+use super::letters::{Dead, Letters};
 use super::poll::{BATCHES_MAX, Bell, Fetching, News, Reader, Sorter, committed, give_back, read, shared as share};
 use super::publish::{Copy, Delivery, Publisher};
 use super::record::Record;
@@ -23,7 +23,6 @@ use crate::hooks::Step;
 use crate::mutant::{self, Mutant};
 use crate::outbox::Batch;
 use crate::telemetry::{Note, Remote};
-use bytes::Bytes;
 use jiff::Timestamp;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{CommitMode, Consumer};
@@ -400,7 +399,9 @@ impl Driver {
         self.burials.spawn(async move {
             loop {
                 match dead(&shared, &reader, &letters, partition).await {
-                    Ok(letters) => return reports.send(Input::Recalled { partition, epoch, letters }),
+                    Ok(Dead { letters, evicted }) => {
+                        return reports.send(Input::Recalled { partition, epoch, letters, evicted });
+                    }
                     Err(error) => {
                         shared.counters.failed();
                         tracing::error!(%error, ?partition, "the dead letters cannot be read; nothing of the partition is handled");
@@ -606,7 +607,7 @@ async fn dead(
     reader: &Arc<Reader>,
     letters: &Letters,
     partition: Partition,
-) -> Result<Vec<(Bytes, Offset)>, BusError> {
+) -> Result<Dead, BusError> {
     let (asked, sources, reader) = (shared.sources.list(&[partition]), shared.sources.clone(), reader.clone());
     let committed = tokio::task::spawn_blocking(move || committed(&reader, &sources, &asked)).await;
     let failed = |source| BusError::Backend { doing: "asking for committed positions", source };
@@ -643,12 +644,13 @@ fn event_in<'a>(shared: &Shared, record: &'a Record) -> Result<&'a AnyEvent, (&'
     if let Some(event) = record.event.get() {
         return Ok(event);
     }
-    let name = record.event_type().unwrap_or_default();
-    let kind = shared.registry.get(name).ok_or_else(|| ("UnknownEventType", format!("no event type {name:?}")))?;
+    // Only what is of a known type is handed to handlers.
+    let unknown = || ("UnknownEventType", format!("no event type {:?}", record.event_type().unwrap_or_default()));
+    let kind = record.kind.get().ok_or_else(unknown)?;
     let headers = WireMetadata::from_headers(record.header_values());
     let event = shared
         .codec
-        .deserialize(record.value.as_deref().unwrap_or_default(), &kind, headers)
+        .deserialize(record.value.as_deref().unwrap_or_default(), kind, headers)
         .map_err(|error| ("Undecodable", error.to_string()))?;
     Ok(record.event.get_or_init(|| event))
 }
@@ -694,7 +696,13 @@ impl Clerk {
         let (chores, mut asked) = mpsc::unbounded_channel();
         let (finish, finished) = oneshot::channel();
         let (failure, transactor) = (Arc::<Mutex<_>>::default(), transactor.map(Arc::new));
-        let desk = Desk { shared: shared.clone(), reader, transactor: transactor.clone(), failure: failure.clone() };
+        let desk = Desk {
+            shared: shared.clone(),
+            reader,
+            transactor: transactor.clone(),
+            failure: failure.clone(),
+            reports: reports.clone(),
+        };
         std::thread::Builder::new().name(format!("commit {}", shared.topic)).spawn(move || {
             desk.open();
             while let Some(chore) = asked.blocking_recv() {
@@ -741,6 +749,7 @@ struct Desk {
     /// In exactly-once mode.
     transactor: Option<Arc<Transactor>>,
     failure: Arc<Mutex<Option<KafkaError>>>,
+    reports: Arc<Reports>,
 }
 
 /// Nothing was committed; whether the group is between two generations, and trying again at once may help.
@@ -757,6 +766,8 @@ impl Desk {
 
     fn fail(&self, error: KafkaError) {
         *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        // So that the driver looks.
+        self.reports.send(Input::Tick);
     }
 
     #[expect(clippy::disallowed_methods, reason = "the clerk's own thread; nothing tells when a rebalance is over")]

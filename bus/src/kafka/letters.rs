@@ -69,9 +69,21 @@ struct Sequence {
 /// What the ledger says of a letter.
 #[derive(serde::Deserialize)]
 struct Note {
+    outcome: String,
     /// Where in the main topic its replay is, or the word of its eviction.
     offset: i64,
 }
+
+/// What stands before later events of its key: the key of each, and its place in the key's sequence.
+#[derive(Default)]
+pub(super) struct Dead {
+    pub(super) letters: Vec<(Bytes, i64)>,
+    /// Those that are evicted, of which the log tells further on.
+    pub(super) evicted: Vec<(Bytes, i64)>,
+}
+
+/// What the ledger says of a letter that was evicted.
+const EVICTION: &str = "evicted";
 
 /// The offset of what need not be waited for.
 const NOWHERE: i64 = -1;
@@ -176,7 +188,7 @@ impl Letters {
             |source: NotAcknowledged| BusError::Backend { doing: "evicting a dead letter", source: source.into() };
         // Before it is noted: a crash in between leaves a letter that can be evicted again.
         let told = self.tell_of_eviction(&letter).await.map_err(not_written)?;
-        let note = serde_json::json!({ "outcome": "evicted", "offset": told.unwrap_or(NOWHERE), "why": why });
+        let note = serde_json::json!({ "outcome": EVICTION, "offset": told.unwrap_or(NOWHERE), "why": why });
         self.note(&letter, note).await.map_err(not_written)?;
         Ok(EvictOutcome::Evicted)
     }
@@ -253,18 +265,21 @@ impl Letters {
         &self,
         partition: i32,
         handled: impl Fn(i64) -> bool + Send + 'static,
-    ) -> Result<Vec<(Bytes, i64)>, BusError> {
+    ) -> Result<Dead, BusError> {
         let census = self.topics.census().await?;
         let (notes, group) = (self.notes(&census).await?, self.config.consumer_group.clone());
-        self.read(&self.dlq_topic, &census, From::Partition(partition), Vec::new(), move |dead, record| {
-            let stands = notes
-                .get(&(record.partition, record.offset))
-                .is_none_or(|note| note.as_ref().is_some_and(|note| !handled(note.offset)));
+        self.read(&self.dlq_topic, &census, From::Partition(partition), Dead::default(), move |dead, record| {
+            let list = match notes.get(&(record.partition, record.offset)) {
+                None => &mut dead.letters,
+                Some(Some(note)) if !handled(note.offset) && note.outcome == EVICTION => &mut dead.evicted,
+                Some(Some(note)) if !handled(note.offset) => &mut dead.letters,
+                Some(_) => return ControlFlow::Continue(()),
+            };
             let letter = letter(record);
-            if let (Some(key), Some(place), true) = (&letter.key, letter.sequence_offset(), stands)
+            if let (Some(key), Some(place)) = (&letter.key, letter.sequence_offset())
                 && letter.consumer_group() == Some(&group)
             {
-                dead.push((key.clone(), place));
+                list.push((key.clone(), place));
             }
             ControlFlow::Continue(())
         })

@@ -25,6 +25,45 @@
 //! # }
 //! ```
 //!
+//! # What to choose
+//!
+//! - What waits while an event is retried ([`RetryScope`]): later events of its aggregate (the default), everything behind
+//!   it in its partition, or nothing, which gives the order up.
+//! - What a dead letter means ([`DlqScope`]): nothing for later events (the default), or that those of its aggregate follow
+//!   it, until [`replay_dlq_key`](KafkaEventBus::replay_dlq_key) brings them back in order or
+//!   [`evict_dlq_message`](KafkaEventBus::evict_dlq_message) lets them go on without it.
+//! - Whether what handlers publish is written once (`exactly_once`). A handler that makes events into others then publishes
+//!   as ever, here or on another bus with the same brokers; its events are readable when the position behind the event it
+//!   handled is committed, and not at all when it fails:
+//!
+//! ```no_run
+//! # use rehearsal_bus::config::KafkaEventBusConfig;
+//! # use rehearsal_bus::{KafkaEventBus, prelude::*};
+//! # #[derive(DomainEvent, serde::Serialize, serde::Deserialize)]
+//! # #[event(aggregate = "Order")]
+//! # struct OrderPlaced { #[event(aggregate_id)] order: u64 }
+//! # #[derive(DomainEvent, serde::Serialize, serde::Deserialize)]
+//! # #[event(aggregate = "Order")]
+//! # struct InvoiceWritten { #[event(aggregate_id)] order: u64 }
+//! # async fn run() -> Result<(), BusError> {
+//! let of = |topics: &str| KafkaEventBusConfig::builder().topic_prefix(topics).consumer_group("billing");
+//! let orders = KafkaEventBus::new(of("orders").consumer_name("billing-1").exactly_once(true).build()?);
+//! let invoices = KafkaEventBus::new(of("invoices").build()?);
+//! let out = invoices.clone();
+//! orders.subscribe(move |event: Event<OrderPlaced>| {
+//!     let out = out.clone();
+//!     async move {
+//!         out.publish(InvoiceWritten { order: event.order }).await?;
+//!         Ok(())
+//!     }
+//! })?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`RetryScope`]: crate::RetryScope
+//! [`DlqScope`]: crate::config::DlqScope
+//!
 //! Only this module names the Kafka client, and nothing of the client is in its interface.
 
 mod client;

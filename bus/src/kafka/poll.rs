@@ -440,7 +440,8 @@ impl Sorter {
         if record.value.is_none() {
             return bury("MissingValue", "the record has no value");
         }
-        if self.shared.registry.get(event_type).is_some() {
+        if let Some(kind) = self.shared.registry.get(event_type) {
+            record.kind.get_or_init(|| kind);
             return Errand::Handle;
         }
         let problem = format!("no event type {event_type:?} is registered here");

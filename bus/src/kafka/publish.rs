@@ -280,8 +280,10 @@ impl Publisher {
         acknowledged: Arc<dyn Fn(i32, i64) + Send + Sync>,
     ) -> Result<Prepared, BusError> {
         let key = Bytes::copy_from_slice(event.aggregate_id().as_bytes());
+        let value = serialized(codec, event)?;
         let span = if traced { publish_span(topic, event) } else { tracing::Span::none() };
-        let (value, headers) = (serialized(codec, event)?, span.in_scope(|| headers(codec, event)));
+        let mut headers = Vec::with_capacity(HEADERS_TYPICAL);
+        span.in_scope(|| each_header(codec, event, &mut |name, text| headers.push(Header::text(name, text))));
         Ok(Prepared { topic: topic.clone(), key, value, headers, acknowledged })
     }
 
@@ -292,7 +294,8 @@ impl Publisher {
         for (index, event) in events.iter().enumerate() {
             let stub = Stub::new(index, &tally, tracing::Span::none());
             let record = BaseRecord::with_opaque_to(&event.topic, stub).key(&event.key[..]).payload(&event.value[..]);
-            let mut record = record.headers(event.headers.clone());
+            let headers = event.headers.iter().map(|header| (header.name.as_str(), header.value.as_deref()));
+            let mut record = record.headers(client_headers(headers));
             while let Err((error, back)) = producer.send(record) {
                 if !matches!(error, KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull)) {
                     return Err(error);
@@ -354,10 +357,15 @@ fn headers(codec: &dyn Serializer, event: &AnyEvent) -> OwnedHeaders {
         let before = list.take().unwrap_or_else(|| OwnedHeaders::new_with_capacity(HEADERS_TYPICAL));
         list = Some(before.insert(ClientHeader { key, value: Some(value) }));
     };
-    event.metadata().each_header(&mut add);
-    each_trace_header(&mut add);
-    add("content-type", codec.content_type());
+    each_header(codec, event, &mut add);
     list.unwrap_or_default()
+}
+
+/// Shows each header an event is sent with; within the span of its publishing, for the trace it belongs to.
+fn each_header(codec: &dyn Serializer, event: &AnyEvent, each: &mut impl FnMut(&str, &str)) {
+    event.metadata().each_header(each);
+    each_trace_header(each);
+    each("content-type", codec.content_type());
 }
 
 const HEADERS_TYPICAL: usize = 12;

@@ -2,6 +2,7 @@
 
 use crate::engine::Header;
 use crate::event::AnyEvent;
+use crate::registry::EventType;
 use bytes::{Bytes, BytesMut};
 use rdkafka::message::{Header as ClientHeader, Headers, Message, OwnedHeaders};
 use std::ops::Range;
@@ -32,6 +33,8 @@ pub(super) struct Record {
     buffer: Bytes,
     /// Where each header's name and value lie in the buffer.
     headers: Vec<(Range<usize>, Option<Range<usize>>)>,
+    /// The type its headers name, once it was looked up: its handlers need no second look.
+    pub(super) kind: OnceLock<EventType>,
     /// The event in it, once somebody has read it: retries need not decode again.
     pub(super) event: OnceLock<AnyEvent>,
 }
@@ -62,6 +65,7 @@ impl Record {
             value: value.map(|value| buffer.slice(value)),
             buffer,
             headers,
+            kind: OnceLock::new(),
             event: OnceLock::new(),
         }
     }

@@ -1,6 +1,8 @@
 //! Consume, transform, produce: what handlers publish and the positions of what they handled, both or neither.
 
-use crate::support::{Closed, Kafka, Paid, Seen, closed, connected, consume, kafka, not_run, paid, until, within};
+use crate::support::{
+    Closed, Kafka, Paid, Seen, closed, connected, consume, kafka, kafka_made_by, not_run, paid, until, within,
+};
 use rehearsal_bus::config::{ConfigError, KafkaEventBusConfig};
 use rehearsal_bus::prelude::*;
 use rehearsal_bus::{EventMetadata, KafkaEventBus};
@@ -63,11 +65,17 @@ fn names(products: &[(String, EventMetadata)]) -> Vec<&str> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_handler_publishes_is_there_once_and_only_when_it_succeeds() {
-    let kafka = kafka();
-    let (_reader, seen) = products(&kafka).await;
+    // However the brokers handle transactions: as before KIP-890, with its records, with its epochs.
+    for level in 0..=2 {
+        once_and_only_when_it_succeeds(&kafka_made_by(|brokers| brokers.transaction_version(level))).await;
+    }
+}
+
+async fn once_and_only_when_it_succeeds(kafka: &Kafka) {
+    let (_reader, seen) = products(kafka).await;
     let fails_twice =
         |number, attempt| if number == 0 && attempt < 3 { Err(HandlerError::retry("jam")) } else { Ok(()) };
-    let works = works(&kafka, "one", fails_twice).await;
+    let works = works(kafka, "one", fails_twice).await;
     consume(&works.input).await;
     let handled = Event::new(paid("a", 0));
     works.input.publish(events![handled.clone(), paid("b", 1)]).await.unwrap();
@@ -82,7 +90,7 @@ async fn what_a_handler_publishes_is_there_once_and_only_when_it_succeeds() {
     assert_eq!(metadata.correlation_id, handled.metadata().correlation_id);
     until("count", || works.output.stats().events_published == 4).await;
     works.input.shutdown(Duration::from_secs(10)).await.unwrap();
-    assert_eq!(kafka.committed(&config(&kafka, "one"), 0), Some(3));
+    assert_eq!(kafka.committed(&config(kafka, "one"), 0), Some(3));
 }
 
 #[tokio::test(flavor = "multi_thread")]

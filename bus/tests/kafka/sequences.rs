@@ -125,6 +125,29 @@ async fn who_takes_a_partition_over_knows_which_keys_are_dead() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_key_stays_dead_when_its_partition_moves_to_another_member() {
+    let (kafka, broken) = (kafka(), broken([0, 1]));
+    let (one, seen) = member(&kafka, &broken).await;
+    // Two accounts, so that whichever partition moves there is a dead key in it.
+    one.publish([paid("a", 0), paid("b", 1), paid("c", 2), paid("d", 3)]).await.unwrap();
+    until("dead letters", || one.stats().messages_sent_to_dlq == 2).await;
+    let (two, theirs) = member(&kafka, &broken).await;
+    until("a share for each", || two.stats().rebalance_count >= 1 && one.stats().rebalance_count >= 2).await;
+    broken.lock().unwrap().clear();
+    one.publish([paid("a", 10), paid("b", 11), paid("c", 12), paid("d", 13)]).await.unwrap();
+    until("followers", || one.stats().messages_sent_to_dlq + two.stats().messages_sent_to_dlq >= 4).await;
+    one.replay_dlq_key("a").await.unwrap();
+    one.replay_dlq_key("b").await.unwrap();
+    let all = || seen.all().into_iter().chain(theirs.all()).collect::<Vec<_>>();
+    until("everything", || all().len() == 10).await;
+    for (first, second) in [(0, 10), (1, 11)] {
+        // The first time it failed.
+        let at = |number| all().iter().rposition(|seen| *seen == number);
+        assert!(at(first) < at(second), "{:?}", all());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_eviction_lets_the_key_go_on_without_its_dead_event() {
     let (kafka, broken) = (kafka(), broken([1]));
     let (bus, seen) = member(&kafka, &broken).await;

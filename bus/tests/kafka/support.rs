@@ -7,7 +7,7 @@ use rehearsal_bus::KafkaEventBus;
 use rehearsal_bus::config::KafkaEventBusConfig;
 use rehearsal_bus::kafka::Consuming;
 use rehearsal_bus::prelude::*;
-use rehearsal_mockbroker::testing::MockCluster;
+use rehearsal_mockbroker::testing::{Builder, MockCluster};
 use serde::{Deserialize, Serialize};
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -53,6 +53,11 @@ pub(crate) fn kafka() -> Kafka {
 
 /// A Kafka whose brokers have these settings; one that runs already keeps its own.
 pub(crate) fn kafka_with<const N: usize>(settings: [(&str, &str); N]) -> Kafka {
+    kafka_made_by(|brokers| settings.iter().fold(brokers, |brokers, (name, value)| brokers.config(*name, *value)))
+}
+
+/// A Kafka whose brokers are made like this; one that runs already stays as it is.
+pub(crate) fn kafka_made_by(make: impl FnOnce(Builder) -> Builder) -> Kafka {
     let _ = tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
         .with_test_writer()
@@ -61,9 +66,7 @@ pub(crate) fn kafka_with<const N: usize>(settings: [(&str, &str); N]) -> Kafka {
     match std::env::var("REHEARSAL_BOOTSTRAP") {
         Ok(bootstrap) => Kafka { bootstrap, prefix, cluster: None },
         Err(_) => {
-            let brokers = MockCluster::builder().brokers(3);
-            let brokers = settings.into_iter().fold(brokers, |brokers, (name, value)| brokers.config(name, value));
-            let cluster = brokers.start().expect("a cluster starts");
+            let cluster = make(MockCluster::builder().brokers(3)).start().expect("a cluster starts");
             Kafka { bootstrap: cluster.bootstrap_servers(), prefix, cluster: Some(cluster) }
         }
     }
