@@ -581,9 +581,12 @@ impl Clerk {
 #[expect(clippy::disallowed_methods, reason = "the clerk's own thread; nothing tells when a rebalance is over")]
 fn release(shared: &Shared, reader: &Reader, why: Farewell, partitions: &[Partition], places: &[Place]) {
     let mut tries = FAREWELL_TRIES;
-    if mutant::is(Mutant::RevokesWithoutCommitting) && why == Farewell::Revoked {
-        tries = 0;
-    } else if mutant::is(Mutant::StopsWithoutCommitting) && why == Farewell::Stopping {
+    let silent = match why {
+        Farewell::Revoked => mutant::is(Mutant::RevokesWithoutCommitting),
+        Farewell::Stopping => mutant::is(Mutant::StopsWithoutCommitting),
+        Farewell::Lost => false,
+    };
+    if silent {
         tries = 0;
     } else if mutant::is(Mutant::GivesBackBeforeCommitting) && why == Farewell::Revoked {
         let _ = give_back(reader, &list(&shared.topic, partitions));
