@@ -47,7 +47,7 @@ use std::time::Duration;
 use witness::Witness;
 
 pub use faults::{Unsupported, unsupported};
-pub use hunt::{Caught, Hunted, hunt, rows as hunted_rows, table as hunted_table};
+pub use hunt::{Caught, Hunted, Left, hunt, rows as hunted_rows, table as hunted_table};
 pub use rehearsal_bus::mutant::{Mutant, PLANTABLE};
 pub use search::{Broken, Found, Progress, Told, search, tell};
 
