@@ -89,7 +89,7 @@ fn head(hunted: &[Hunted]) -> String {
     let most = hunted.iter().map(|hunted| hunted.seeds).max().unwrap_or_default();
     format!(
         "# Planted bugs, and how soon they are found\n\n\
-         <!-- Written by `cargo run --release -p rehearsal -- sim --mutants sim/MUTANTS.md --seeds 500`; do not edit. -->\n\n\
+         <!-- Written by `rehearsal sim --mutants sim/MUTANTS.md`, `make nightly` with 500 seeds a bug; do not edit. -->\n\n\
          Each bug is planted into the bus alone and searched for with seeds from 0 on, on the plans `rehearsal sim` draws.\n\
          *Seeds* is how many runs it took, *checker* what noticed first, *faults* and *records* what was left of the plan\n\
          when it was made small, if it was. {} of {} were found, in {} seeds at most; the median is {} seeds, {} faults and {} records.\n\n\
