@@ -37,6 +37,7 @@ scenarios![
     "dlq-fire-and-forget",
     "dlq-offset-not-advanced",
     "last-replica-standing",
+    "latest-reset-new-partition",
     "offset-expiry-reset",
     "parallel-commit-gap",
     "retention-overtakes-consumer",

@@ -495,7 +495,8 @@ mod tests {
             }
         }
         let all = [Fault::VERBS, Behaviour::VERBS, Setup::VERBS, Work::VERBS].concat();
-        assert_eq!(verbs, BTreeSet::from_iter(all));
+        // A follower that lags is for plans written by hand: `shrink-isr` stands for its family.
+        assert_eq!(verbs, all.into_iter().filter(|verb| *verb != "lag").collect());
     }
 
     #[test]

@@ -33,6 +33,7 @@ scenarios! {
     dlq_fire_and_forget = "dlq-fire-and-forget";
     dlq_offset_not_advanced = "dlq-offset-not-advanced";
     last_replica_standing = "last-replica-standing";
+    latest_reset_new_partition = "latest-reset-new-partition";
     offset_expiry_reset = "offset-expiry-reset";
     parallel_commit_gap = "parallel-commit-gap";
     retention_overtakes_consumer = "retention-overtakes-consumer";

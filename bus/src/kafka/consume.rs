@@ -774,9 +774,12 @@ impl Desk {
     fn release(&self, why: Farewell, partitions: &[Partition], places: &[Place]) {
         let mut tries = FAREWELL_TRIES;
         let freed = self.shared.sources.list(partitions);
-        if mutant::is(Mutant::RevokesWithoutCommitting) && why == Farewell::Revoked {
-            tries = 0;
-        } else if mutant::is(Mutant::StopsWithoutCommitting) && why == Farewell::Stopping {
+        let silent = match why {
+            Farewell::Revoked => mutant::is(Mutant::RevokesWithoutCommitting),
+            Farewell::Stopping => mutant::is(Mutant::StopsWithoutCommitting),
+            Farewell::Lost => false,
+        };
+        if silent {
             tries = 0;
         } else if mutant::is(Mutant::GivesBackBeforeCommitting) && why == Farewell::Revoked {
             let _ = give_back(&self.reader, &freed);
@@ -794,10 +797,11 @@ impl Desk {
         if let Some(outbox) = &self.shared.outbox {
             partitions.iter().for_each(|partition| outbox.forget(*partition));
         }
-        if why == Farewell::Revoked && !mutant::is(Mutant::NeverGivesBack) {
-            if let Err(error) = give_back(&self.reader, &freed) {
-                tracing::error!(%error, ?partitions, "giving partitions back failed");
-            }
+        if why == Farewell::Revoked
+            && !mutant::is(Mutant::NeverGivesBack)
+            && let Err(error) = give_back(&self.reader, &freed)
+        {
+            tracing::error!(%error, ?partitions, "giving partitions back failed");
         }
         let lost = why == Farewell::Lost;
         self.shared.hooks_about(partitions, |topic, partition| Step::Revoked { topic, partition, lost });

@@ -6,7 +6,7 @@
 //!
 //! **Needs** a run at rest; with the brokers' logs it does not ask for what is no longer there (a loss is
 //! [`LostWrite`](super::LostWrite)'s) or aborted. **Silent** about groups that start at the end, for what was stored before they
-//! came, and about records passed over by rule.
+//! came – a partition that is added later they read from its start, or they lose what it got first –, and about records passed over by rule.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -36,6 +36,8 @@ impl Checker for AckedIsSettled {
         let mut settled: BTreeSet<(&Name, &Name)> = BTreeSet::new();
         let mut latest: BTreeMap<(&Name, &Name), usize> = BTreeMap::new();
         let mut first: BTreeMap<(&Name, &TopicPartition), i64> = BTreeMap::new();
+        let mut came: BTreeMap<&Name, usize> = BTreeMap::new();
+        let mut made: BTreeMap<&TopicPartition, usize> = BTreeMap::new();
         for (number, event) in history.numbered() {
             match &event.what {
                 What::Finished { group, message, how: Handled::Well, .. }
@@ -46,6 +48,8 @@ impl Checker for AckedIsSettled {
                     let first = first.entry((group, &at.tp)).or_insert(at.offset);
                     *first = at.offset.min(*first);
                 }
+                What::Assigned { group, .. } => drop(came.entry(group).or_insert(number)),
+                What::Watermarks { partition, .. } => drop(made.entry(partition).or_insert(number)),
                 What::Started { group, message, .. } | What::Finished { group, message, .. } => {
                     latest.insert((group, message), number);
                 }
@@ -63,8 +67,9 @@ impl Checker for AckedIsSettled {
                 continue;
             }
             for (group, terms) in readers(history, &at.tp.topic) {
-                let theirs =
-                    terms.from_earliest || first.get(&(group, &at.tp)).is_some_and(|first| *first <= at.offset);
+                let theirs = terms.from_earliest
+                    || first.get(&(group, &at.tp)).is_some_and(|first| *first <= at.offset)
+                    || came.get(group).is_some_and(|came| made.get(&at.tp).is_some_and(|made| came < made));
                 if theirs && !settled.contains(&(group, message)) {
                     let last = latest.get(&(group, message)).copied();
                     let events: Vec<usize> = [number].into_iter().chain(last).collect();

@@ -245,6 +245,10 @@ impl Faults {
                 let (topic, partition) = at(partition);
                 world.control(Command::ShrinkIsr { topic, partition, node: id(broker.0) }).is_ok()
             }
+            F::Lag { partition, broker, .. } => {
+                let (topic, partition) = at(partition);
+                world.control(Command::StopCopying { topic, partition, node: id(broker.0) }).is_ok()
+            }
             F::MoveCoordinator { group, .. } => self.move_coordinator(world, label, &group.0),
             F::StaleMetadata { broker, .. } => {
                 self.plan(world, label, Api::Metadata, broker.0, |at| at.stale_metadata().always())
@@ -326,6 +330,10 @@ impl Faults {
             F::ShrinkIsr { partition, broker, .. } => {
                 let (topic, partition) = at(partition);
                 drop(world.control(Command::ExpandIsr { topic, partition, node: id(broker.0) }));
+            }
+            F::Lag { partition, broker, .. } => {
+                let (topic, partition) = at(partition);
+                drop(world.control(Command::ResumeCopying { topic, partition, node: id(broker.0) }));
             }
             F::Recreate { topic, .. } => self.create(world, &topic.0),
             F::Kill { node, .. } => {

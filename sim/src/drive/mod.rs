@@ -49,7 +49,7 @@ use std::time::Duration;
 use witness::Witness;
 
 pub use faults::{Unsupported, unsupported};
-pub use hunt::{Caught, Hunted, hunt, rows as hunted_rows, table as hunted_table};
+pub use hunt::{Caught, Hunted, Left, hunt, rows as hunted_rows, table as hunted_table};
 pub use rehearsal_bus::mutant::{Mutant, PLANTABLE};
 pub use rehearsal_sim_kernel::config::HandOver;
 pub use search::{Broken, Found, Progress, Told, search, tell};
@@ -390,13 +390,11 @@ fn longest(behaviour: &plan::Behaviour, terms: &GroupTerms, timeout: Duration) -
     each.saturating_mul(attempts).saturating_add(waits.sum())
 }
 
-/// How much room buses have, and how much patience. Half of all runs have little, so that what happens at a bound
-/// happens in small runs too; a plan says nothing of it, for nothing that is promised depends on it.
+/// How much room buses have. Half of all runs have little, so that what happens at a bound happens in small runs too; a
+/// plan says nothing of it, for nothing that is promised depends on it.
 #[derive(Debug, Clone, Copy)]
 struct Room {
     limits: Limits,
-    /// How long a record may be on its way to the brokers.
-    delivery: Duration,
 }
 
 impl Room {
@@ -409,10 +407,7 @@ impl Room {
             lane_records_max: 3,
             watermark_span_max: 16,
         };
-        Self {
-            limits: if chance.odds(1, 2) { tight } else { Limits::default() },
-            delivery: Duration::from_secs(if chance.odds(1, 2) { 5 } else { 120 }),
-        }
+        Self { limits: if chance.odds(1, 2) { tight } else { Limits::default() } }
     }
 }
 
@@ -437,15 +432,7 @@ fn publishers<'a>(plan: &'a Plan, bootstrap: &'a str, evidence: &'a Evidence) ->
             records.entry(record.topic.clone()).or_default().push(due);
         }
         let (bootstrap, evidence) = (bootstrap.to_owned(), evidence.clone());
-        Some(Publisher {
-            name: name.clone(),
-            bootstrap,
-            acks: *acks,
-            idempotent: *idempotent,
-            room: Room::of(plan),
-            records,
-            evidence,
-        })
+        Some(Publisher { name: name.clone(), bootstrap, acks: *acks, idempotent: *idempotent, records, evidence })
     })
 }
 

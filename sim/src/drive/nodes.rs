@@ -68,7 +68,6 @@ pub(super) struct Publisher {
     pub(super) bootstrap: String,
     pub(super) acks: Acks,
     pub(super) idempotent: Switch,
-    pub(super) room: Room,
     /// By topic, in the order of time.
     pub(super) records: BTreeMap<Name, Vec<Due>>,
     pub(super) evidence: Evidence,
@@ -141,7 +140,6 @@ async fn publish_to(publisher: Arc<Publisher>, topic: Name) {
         })
         .enable_idempotence(publisher.idempotent == Switch::Yes)
         .enable_metrics(false)
-        .delivery_timeout(publisher.room.delivery)
         .compression(rehearsal_bus::config::Compression::None)
         .enable_tracing(false)
         .build();
@@ -297,7 +295,6 @@ fn config(worker: &Worker) -> KafkaEventBusConfig {
         .maybe_max_poll_interval_ms(poll.map(|poll| u32::try_from(poll.as_millis()).unwrap_or(u32::MAX)))
         .handler_timeout(handler_timeout(&worker.group))
         .limits(worker.room.limits)
-        .delivery_timeout(worker.room.delivery)
         .compression(rehearsal_bus::config::Compression::None)
         .client_properties(client.into_iter().collect::<ClientProperties>())
         .enable_tracing(false)

@@ -357,6 +357,15 @@ lines! {
         /// For how long.
         lasts: Lasting
     } = "shrink-isr" (partition "without" "broker" broker "for" lasts);
+    /// A follower stops copying, so that it lacks what the leader has; it goes on when this is over.
+    Lag {
+        /// Of which partition.
+        partition: Partition,
+        /// Which follower.
+        broker: Broker,
+        /// For how long.
+        lasts: Lasting
+    } = "lag" (partition "at" "broker" broker "for" lasts);
     /// A group's coordinator moves to the next broker, and takes this long to load.
     MoveCoordinator {
         /// Which group's.
@@ -586,7 +595,7 @@ impl Fault {
             Self::Pause { .. } => Family::Pause,
             Self::MoveLeader { .. } => Family::LeaderMove,
             Self::ElectUnclean { .. } => Family::UncleanElection,
-            Self::ShrinkIsr { .. } => Family::IsrShrink,
+            Self::ShrinkIsr { .. } | Self::Lag { .. } => Family::IsrShrink,
             Self::MoveCoordinator { .. } => Family::CoordinatorMove,
             Self::StaleMetadata { .. } | Self::DenyTopic { .. } => Family::StaleMetadata,
             Self::Refuse { .. } => Family::ErrorInjection,
