@@ -1,7 +1,7 @@
 //! The process in front of the user: shows how far the search is, writes files, and says what came of it.
 
-use super::{Args, Sample, Seeds};
 use super::inside::{Job, News, ROLE};
+use super::{Args, Sample, Seeds};
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use rehearsal_sim::checkers::Signature;
