@@ -73,8 +73,8 @@ fn planted_bugs_are_found_and_their_plans_made_small() {
     });
 }
 
-/// As many as CI has time for; `make nightly` compares ten thousand.
-const EQUAL: Range<u64> = 0..200;
+/// As many as an unoptimised build does in a minute; `make nightly` compares ten thousand.
+const EQUAL: Range<u64> = 0..40;
 
 #[test]
 fn equal_seeds_are_equal_runs() {
