@@ -73,8 +73,8 @@ fn planted_bugs_are_found_and_their_plans_made_small() {
     });
 }
 
-/// As many as CI has time for; `make nightly` compares ten thousand.
-const EQUAL: Range<u64> = 0..200;
+/// As many as an unoptimised build does in a minute; `make nightly` compares ten thousand.
+const EQUAL: Range<u64> = 0..40;
 
 #[test]
 fn equal_seeds_are_equal_runs() {
@@ -89,8 +89,8 @@ fn equal_seeds_are_equal_runs() {
             hashes
         });
         let [one, other] = &hashes;
-        match EQUAL.into_iter().find(|seed| !matches!(one.get(seed), Some(Some(_))) || one.get(seed) != other.get(seed))
-        {
+        let equal = |seed: &u64| matches!(one.get(seed), Some(Some(_))) && one.get(seed) == other.get(seed);
+        match EQUAL.into_iter().find(|seed| !equal(seed)) {
             None => Ok(format!("{} runs", one.len())),
             Some(seed) => {
                 let parts = drive.divergence(&drive.plan(seed).0);

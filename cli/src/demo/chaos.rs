@@ -24,10 +24,10 @@ pub(super) async fn run() -> anyhow::Result<Row> {
     if runs < SEEDS {
         say!("This machine does {runs} of {SEEDS} seeds in that time; `rehearsal sim` runs all");
     }
-    let (hours, seconds) = (virtual_time.as_secs_f64() / 3_600.0, took.as_secs_f64());
+    let (minutes, seconds) = (virtual_time.as_secs() / 60, took.as_secs_f64());
     let (seeds, faults, events) = (HumanCount(runs), HumanCount(strikes), HumanCount(records));
     say!(
-        "\nCHAOS: {seeds} seeds, {hours:.1} hours of virtual time in {seconds:.1} s, {faults} faults: 0 promises broken"
+        "\nCHAOS: {seeds} seeds, {minutes} minutes of virtual time in {seconds:.1} s, {faults} faults: 0 promises broken"
     );
     say!("  {events} events published, each handled or dead-lettered, in order; `rehearsal sim` looks further");
     Ok(Row::new("6 Chaos", records, took, format!("{faults} faults, 0 promises broken")))

@@ -89,7 +89,9 @@ struct Context {
 }
 
 impl Context {
-    const NONE: Self = Self { stack: AtomicU64::new(0), segment: AtomicU64::new(0) };
+    const fn new() -> Self {
+        Self { stack: AtomicU64::new(0), segment: AtomicU64::new(0) }
+    }
 }
 
 /// Where a thread is.
@@ -110,8 +112,8 @@ const ABOARD: u32 = 1;
 const LANDED: u32 = 2;
 
 static PLACES: [Place; THREADS_MAX] =
-    [const { Place { context: Context::NONE, state: AtomicU32::new(ASHORE), tid: AtomicI32::new(0) } }; THREADS_MAX];
-static KEEPER: Context = Context::NONE;
+    [const { Place { context: Context::new(), state: AtomicU32::new(ASHORE), tid: AtomicI32::new(0) } }; THREADS_MAX];
+static KEEPER: Context = Context::new();
 
 /// What a thread sleeps on has room for a few frames and a signal's.
 const SMALL: usize = 8_192;
