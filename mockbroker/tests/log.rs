@@ -11,6 +11,7 @@ use rehearsal_mockbroker::state::nodes::NodeId;
 use rehearsal_mockbroker::time::{Time, millis};
 use rehearsal_mockbroker::wire::batch::{BatchBuilder, BatchHeader, records};
 use rehearsal_mockbroker::wire::compression::Codec;
+use rehearsal_mockbroker::wire::generated::create_topics_request::{CreatableTopic, CreateTopicsRequest};
 use rehearsal_mockbroker::wire::generated::delete_records_request::{
     DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic,
 };
@@ -43,6 +44,18 @@ fn a_session_answers_for_what_there_is_before_what_there_is_not_and_keeps_names(
     kafka.control(Command::DeleteTopic(TOPIC.to_owned()));
     let (_, rows) = kafka.in_session((session, 1), &[]);
     assert_eq!(rows, [vec![(0, no_id)], vec![(0, unknown), (9, unknown)]]);
+}
+
+#[test]
+fn a_topic_of_neither_partitions_nor_replicas_lacks_replicas_first() {
+    let mut kafka = Kafka::new();
+    let topic = CreatableTopic { name: Str::from("none"), ..Default::default() };
+    match kafka.ask(kafka.client, 7, CreateTopicsRequest { topics: vec![topic], ..Default::default() }) {
+        Some(Response::CreateTopics(created)) => {
+            assert_eq!(code(created.topics[0].error_code), ErrorCode::InvalidReplicationFactor);
+        }
+        other => panic!("not an answer to CreateTopics: {other:?}"),
+    }
 }
 
 // ---- producing ----
