@@ -11,6 +11,7 @@ use rehearsal_mockbroker::state::nodes::NodeId;
 use rehearsal_mockbroker::time::{Time, millis};
 use rehearsal_mockbroker::wire::batch::{BatchBuilder, BatchHeader, records};
 use rehearsal_mockbroker::wire::compression::Codec;
+use rehearsal_mockbroker::wire::generated::create_topics_request::{CreatableTopic, CreateTopicsRequest};
 use rehearsal_mockbroker::wire::generated::delete_records_request::{
     DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic,
 };
@@ -25,11 +26,37 @@ use rehearsal_mockbroker::wire::generated::offset_for_leader_epoch_request::{
 };
 use rehearsal_mockbroker::wire::generated::produce_request::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use rehearsal_mockbroker::wire::generated::produce_response::PartitionProduceResponse;
-use rehearsal_mockbroker::wire::{Records, Request, Response, Str, Writer};
+use rehearsal_mockbroker::wire::{Records, Request, Response, Str, Uuid, Writer};
 
 const TOPIC: &str = "orders";
 /// Every client here starts at this time.
 const START_MS: i64 = 1_700_000_000_000;
+
+#[test]
+fn a_session_answers_for_what_there_is_before_what_there_is_not_and_keeps_names() {
+    let mut kafka = Kafka::new();
+    let (here, strange) = (kafka.topic_id(), Uuid::from_bytes([7; 16]));
+    let ok = ErrorCode::None;
+    let (unknown, no_id) = (ErrorCode::UnknownTopicOrPartition, ErrorCode::UnknownTopicId);
+
+    let (session, rows) = kafka.in_session((0, 0), &[(here, 9), (strange, 0), (here, 0)]);
+    assert_eq!(rows, [vec![(0, ok)], vec![(0, no_id)], vec![(9, unknown)]]);
+    kafka.control(Command::DeleteTopic(TOPIC.to_owned()));
+    let (_, rows) = kafka.in_session((session, 1), &[]);
+    assert_eq!(rows, [vec![(0, no_id)], vec![(0, unknown), (9, unknown)]]);
+}
+
+#[test]
+fn a_topic_of_neither_partitions_nor_replicas_lacks_replicas_first() {
+    let mut kafka = Kafka::new();
+    let topic = CreatableTopic { name: Str::from("none"), ..Default::default() };
+    match kafka.ask(kafka.client, 7, CreateTopicsRequest { topics: vec![topic], ..Default::default() }) {
+        Some(Response::CreateTopics(created)) => {
+            assert_eq!(code(created.topics[0].error_code), ErrorCode::InvalidReplicationFactor);
+        }
+        other => panic!("not an answer to CreateTopics: {other:?}"),
+    }
+}
 
 // ---- producing ----
 
@@ -446,6 +473,28 @@ impl Kafka {
             }
             other => panic!("not an answer to OffsetForLeaderEpoch: {other:?}"),
         }
+    }
+
+    fn topic_id(&mut self) -> Uuid {
+        let topics = Some(vec![MetadataRequestTopic { name: Some(Str::from(TOPIC)), ..Default::default() }]);
+        match self.ask(self.client, 12, MetadataRequest { topics, ..Default::default() }) {
+            Some(Response::Metadata(metadata)) => metadata.topics[0].topic_id,
+            other => panic!("not an answer to Metadata: {other:?}"),
+        }
+    }
+
+    /// A fetch by ids in a session: its id, and what is answered for which partition, a list a row.
+    fn in_session(&mut self, session: (i32, i32), rows: &[(Uuid, i32)]) -> (i32, Vec<Vec<(i32, ErrorCode)>>) {
+        let topics = rows.iter().map(|(topic_id, partition)| {
+            let partition = FetchPartition { partition: *partition, ..Default::default() };
+            FetchTopic { topic_id: *topic_id, partitions: vec![partition], ..Default::default() }
+        });
+        let (session_id, session_epoch) = session;
+        let request = FetchRequest { session_id, session_epoch, topics: topics.collect(), ..waiting(0, 0, 0) };
+        let answer = self.ask(self.client, 17, request).map(fetch_response).expect("an answer");
+        let told = |row: &PartitionData| (row.partition_index, code(row.error_code));
+        let rows = answer.responses.iter().map(|topic| topic.partitions.iter().map(told).collect());
+        (answer.session_id, rows.collect())
     }
 
     fn topic_code(&mut self, name: &str) -> ErrorCode {

@@ -61,6 +61,7 @@ pub(super) fn fetch(state: &mut State, now: Time, from: &Caller, request: FetchR
             return Answer::now(FetchResponse { error_code: reject.code.code(), ..Default::default() });
         }
     };
+    remember_names(state, from.node, &context);
     let limit = usize::try_from(state.configs.broker_settings().fetch_max_bytes).unwrap_or(0);
     // A client gets no more at once than its quota gives it in the time that is measured.
     let quota = state.quotas.most_at_once(&from.principal.name, &from.client_id, Limited::Fetch);
@@ -126,11 +127,14 @@ fn respond(state: &mut State, now: Time, fetch: &WaitingFetch) -> FetchResponse 
         anything |= bytes > 0;
         rows.push((key, *wanted, row));
     }
+    rows.sort_by_key(|(_, _, row)| if fetch.waited { 0 } else { rank(row.error_code) });
     let session_id = match fetch.context {
         Context::Sessionless => NO_SESSION,
         Context::Opening => {
             let partitions = rows.iter().map(|(key, wanted, row)| ((*key).clone(), *wanted, seen(row)));
-            state.fetch_sessions.open(now, fetch.node, uses_topic_ids(fetch.version), partitions)
+            let session_id = state.fetch_sessions.open(now, fetch.node, uses_topic_ids(fetch.version), partitions);
+            remember_names(state, fetch.node, &Context::Incremental { session_id });
+            session_id
         }
         Context::Incremental { session_id } => {
             rows.retain(|(key, _, row)| is_news(state, fetch.node, session_id, key, row));
@@ -141,6 +145,36 @@ fn respond(state: &mut State, now: Time, fetch: &WaitingFetch) -> FetchResponse 
     response.session_id = session_id;
     response.node_endpoints = leaders_named(state, fetch.listener, &response);
     response
+}
+
+/// What Kafka refuses before it asks any log stands at the end of an answer, unknown ids first
+/// (`KafkaApis.handleFetchRequest`).
+fn rank(error_code: i16) -> u8 {
+    match ErrorCode::from_code(error_code) {
+        Some(ErrorCode::UnknownTopicId) => 1,
+        Some(ErrorCode::UnknownTopicOrPartition) => 2,
+        _ => 0,
+    }
+}
+
+/// Lets a session note what the topics in it are called, as long as they are.
+fn remember_names(state: &mut State, node: NodeId, context: &Context) {
+    if let Context::Incremental { session_id } = *context {
+        let topics = &state.topics;
+        state.fetch_sessions.remember_names(node, session_id, |id| topics.name_of(id).map(str::to_owned));
+    }
+}
+
+/// What becomes of a topic's id that is no more: its session may still know its name, and who goes by that.
+fn in_its_session(state: &State, fetch: &WaitingFetch, key: &FetchKey, code: ErrorCode) -> ErrorCode {
+    let Context::Incremental { session_id } = fetch.context else { return code };
+    match state.fetch_sessions.name_of(fetch.node, session_id, key) {
+        Some(name) if code == ErrorCode::UnknownTopicId => match state.topics.partition(name, key.index) {
+            Ok(_) => ErrorCode::InconsistentTopicId,
+            Err(_) => ErrorCode::UnknownTopicOrPartition,
+        },
+        _ => code,
+    }
 }
 
 /// The partitions the caller may not read, or that a planned fault refuses.
@@ -283,11 +317,12 @@ fn empty_row(partition_index: i32, error_code: i16) -> PartitionData {
 }
 
 fn refused(state: &State, fetch: &WaitingFetch, key: &FetchKey, reject: &Reject) -> PartitionData {
-    let mut row = empty_row(key.index, reject.code.code());
+    let code = in_its_session(state, fetch, key, reject.code);
+    let mut row = empty_row(key.index, code.code());
     // Where the log refused, Kafka's list of aborted transactions is null, whatever the isolation; where there was no log to
     // ask, it is empty.
     let unasked = [ErrorCode::UnknownTopicOrPartition, ErrorCode::UnknownTopicId, ErrorCode::TopicAuthorizationFailed];
-    if fetch.waited || !unasked.contains(&reject.code) {
+    if fetch.waited || !unasked.contains(&code) {
         row.aborted_transactions = None;
     }
     let moved = matches!(reject.code, ErrorCode::NotLeaderOrFollower | ErrorCode::FencedLeaderEpoch);
@@ -325,17 +360,20 @@ fn seen(row: &PartitionData) -> Seen {
     Seen { high_watermark: row.high_watermark, log_start_offset: row.log_start_offset }
 }
 
+/// Neighbours of one topic share a row; rows that are not neighbours do not (`FetchResponse.toMessage`).
 fn grouped(rows: Vec<(&FetchKey, Wanted, PartitionData)>) -> FetchResponse {
-    let mut topics: IndexMap<(crate::wire::Uuid, &str), Vec<PartitionData>> = IndexMap::new();
+    let mut responses: Vec<FetchableTopicResponse> = Vec::new();
     for (key, _, row) in rows {
-        topics.entry((key.topic_id, key.topic.as_str())).or_default().push(row);
+        match responses.last_mut() {
+            Some(last) if last.topic_id == key.topic_id && *last.topic == *key.topic => last.partitions.push(row),
+            _ => responses.push(FetchableTopicResponse {
+                topic: Str::from(key.topic.as_str()),
+                topic_id: key.topic_id,
+                partitions: vec![row],
+            }),
+        }
     }
-    let responses = topics.into_iter().map(|((topic_id, topic), partitions)| FetchableTopicResponse {
-        topic: Str::from(topic),
-        topic_id,
-        partitions,
-    });
-    FetchResponse { responses: responses.collect(), ..Default::default() }
+    FetchResponse { responses, ..Default::default() }
 }
 
 fn wanted(topic: FetchTopic) -> impl Iterator<Item = (FetchKey, Wanted)> {

@@ -72,7 +72,17 @@ struct Session {
     epoch: i32,
     uses_topic_ids: bool,
     last_used: Time,
-    partitions: IndexMap<FetchKey, (Wanted, Option<Seen>)>,
+    partitions: IndexMap<FetchKey, Followed>,
+}
+
+/// A partition in a session.
+#[derive(Debug, Clone)]
+struct Followed {
+    wanted: Wanted,
+    /// What the client was told last.
+    told: Option<Seen>,
+    /// What a topic known by its id is called, once that could be found out: Kafka never looks again.
+    name: Option<String>,
 }
 
 /// The sessions of all brokers.
@@ -113,7 +123,7 @@ impl FetchSessions {
         }
         session.last_used = now;
         session.epoch = session.epoch.checked_add(1).unwrap_or(1);
-        let all = session.partitions.iter().map(|(key, (wanted, _))| (key.clone(), *wanted)).collect();
+        let all = session.partitions.iter().map(|(key, followed)| (key.clone(), followed.wanted)).collect();
         Ok((Context::Incremental { session_id }, all))
     }
 
@@ -130,7 +140,8 @@ impl FetchSessions {
             return NO_SESSION;
         }
         self.last_id = self.last_id.checked_add(1).unwrap_or(1);
-        let partitions = partitions.into_iter().map(|(key, wanted, seen)| (key, (wanted, Some(seen)))).collect();
+        let follow = |(key, wanted, seen)| (key, Followed { wanted, told: Some(seen), name: None });
+        let partitions = partitions.into_iter().map(follow).collect();
         let session = Session { epoch: 1, uses_topic_ids, last_used: now, partitions };
         self.sessions.insert((node, self.last_id), session);
         self.last_id
@@ -140,13 +151,30 @@ impl FetchSessions {
     /// had data goes to the end, so that others get their turn under a byte limit.
     pub fn tell(&mut self, node: NodeId, session_id: i32, key: &FetchKey, seen: Seen, has_data: bool) -> bool {
         let Some(session) = self.sessions.get_mut(&(node, session_id)) else { return true };
-        let Some((_, told)) = session.partitions.get_mut(key) else { return true };
-        let changed = has_data || *told != Some(seen);
-        *told = Some(seen);
+        let Some(followed) = session.partitions.get_mut(key) else { return true };
+        let changed = has_data || followed.told != Some(seen);
+        followed.told = Some(seen);
         if has_data && let Some((key, value)) = session.partitions.shift_remove_entry(key) {
             session.partitions.insert(key, value);
         }
         changed
+    }
+
+    /// Notes what the topics of a session are called, where that is not known yet (`CachedPartition.maybeResolveUnknownName`).
+    pub fn remember_names(&mut self, node: NodeId, session_id: i32, name_of: impl Fn(Uuid) -> Option<String>) {
+        let Some(session) = self.sessions.get_mut(&(node, session_id)).filter(|session| session.uses_topic_ids) else {
+            return;
+        };
+        for (key, followed) in &mut session.partitions {
+            if followed.name.is_none() {
+                followed.name = name_of(key.topic_id);
+            }
+        }
+    }
+
+    /// What the topic of a partition in a session was called when that was noted.
+    pub fn name_of(&self, node: NodeId, session_id: i32, key: &FetchKey) -> Option<&str> {
+        self.sessions.get(&(node, session_id))?.partitions.get(key)?.name.as_deref()
     }
 
     /// The partitions of a session; none when there is no such session.
@@ -180,9 +208,9 @@ impl Session {
     fn update(&mut self, wanted: Vec<(FetchKey, Wanted)>, forgotten: &[FetchKey]) {
         for (key, wanted) in wanted {
             match self.partitions.get_mut(&key) {
-                Some((known, _)) => *known = wanted,
+                Some(known) => known.wanted = wanted,
                 None => {
-                    self.partitions.insert(key, (wanted, None));
+                    self.partitions.insert(key, Followed { wanted, told: None, name: None });
                 }
             }
         }

@@ -433,12 +433,17 @@ impl State {
     fn place(&mut self, new: &NewTopic) -> Result<topics::Placement, Reject> {
         let settings = self.configs.broker_settings();
         let partitions = new.partitions.unwrap_or(settings.num_partitions);
+        let replication_factor = new.replication_factor.unwrap_or(settings.default_replication_factor);
+        // Whether there are as many brokers is asked later (`ReplicationControlManager.createTopic`).
+        if replication_factor <= 0 {
+            let message = "the replication factor must be at least 1";
+            return Err(Reject::new(ErrorCode::InvalidReplicationFactor, message));
+        }
         if partitions <= 0 {
             let message = "a topic needs at least one partition";
             return Err(Reject::new(ErrorCode::InvalidPartitions, message));
         }
         check_partition_count(partitions)?;
-        let replication_factor = new.replication_factor.unwrap_or(settings.default_replication_factor);
         self.topics.place(&self.nodes, partitions, replication_factor)
     }
 

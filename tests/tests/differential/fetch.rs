@@ -202,6 +202,19 @@ pub(crate) fn fetch_sessions(stage: &mut Stage) {
     stage.ask("a session on an unknown topic, version 12", 12, &strangers);
     let none = in_session(0, 0, vec![]);
     stage.ask("a session on nothing", 17, &none);
+
+    let brief = stage.create_topic("brief", 2);
+    let brief_id = stage.topic_id(&brief);
+    let of = |id, partitions| FetchTopic::default().with_topic_id(id).with_partitions(partitions);
+    let stranger = of(Uuid::from_u128(0xfeed), vec![from(0, 0)]);
+    let rows = vec![of(brief_id, vec![from(9, 0)]), stranger, of(brief_id, vec![from(1, 0)]), of(id, vec![from(0, 0)])];
+    let mixed = fetch_topics(rows).with_session_id(0).with_session_epoch(0);
+    let session = stage.ask("good, unknown and strange ones among each other", 17, &mixed).session_id;
+    stage.ask("they are repeated", 17, &in_session(session, 1, vec![]));
+    let delete = DeleteTopicsRequest::default().with_topic_names(vec![brief.clone()]).with_timeout_ms(10_000);
+    stage.ask("one topic goes", 5, &delete);
+    stage.await_gone(&brief);
+    stage.ask("its name is still known", 17, &in_session(session, 2, vec![]));
 }
 
 pub(crate) fn offsets_at(topic: &TopicName, rows: &[(i32, i64)]) -> ListOffsetsRequest {

@@ -83,6 +83,7 @@ pub(crate) fn create_topics_refused(stage: &mut Stage) {
         ("no partitions", 0, 1),
         ("fewer than no partitions", -2, 1),
         ("no replicas", 1, 0),
+        ("neither partitions nor replicas", 0, 0),
         ("fewer than no replicas", 1, -2),
         ("more replicas than brokers", 1, 3),
     ] {
