@@ -33,7 +33,7 @@ pub enum Command {
         /// The new log start; at most the high watermark.
         before: i64,
     },
-    /// Tell clients another address for a broker.
+    /// Tell clients of the first listener another address for a broker.
     Advertise {
         /// The broker.
         node: NodeId,
