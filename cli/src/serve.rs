@@ -1,10 +1,11 @@
 //! `rehearsal serve`: the stand-in broker alone, until it is told to stop.
 
+mod security;
+
 use anyhow::{Context, bail};
-use rehearsal_mockbroker::config::TopicConfig;
+use rehearsal_mockbroker::config::{SecurityProtocol, TopicConfig};
 use rehearsal_mockbroker::release::Release;
 use rehearsal_mockbroker::testing::{Builder, MockCluster};
-use rehearsal_mockbroker::view::View;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -58,6 +59,8 @@ pub(crate) struct Args {
     /// Stand in for an older release of Kafka, 2.8 to 4.3: only the API versions and features it had are served
     #[arg(long = "as", value_name = "RELEASE", default_value_t)]
     release: Release,
+    #[command(flatten)]
+    security: security::SecurityArgs,
 }
 
 /// Serves until SIGTERM or SIGINT.
@@ -68,7 +71,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         // Before the ready line: whoever reads it may stop us at once.
         let stop = StopSignals::listen().context("listening for SIGTERM and SIGINT")?;
         let kafka = builder.start().context("starting the cluster")?;
-        announce(&Ready::of(&kafka.bootstrap_servers(), &kafka.view()))?;
+        announce(&Ready::of(&kafka))?;
         let why = stop.first().await;
         tracing::info!("stopping: {why}");
         Ok(())
@@ -96,6 +99,7 @@ fn describe(args: Args) -> anyhow::Result<Builder> {
     for (key, value) in configs(&args)? {
         builder = builder.config(key, value);
     }
+    builder = args.security.apply(builder)?;
     Ok(args.topics.into_iter().fold(builder, |builder, topic| builder.topic_with(topic.0)))
 }
 
@@ -124,6 +128,9 @@ fn configs(args: &Args) -> anyhow::Result<BTreeMap<String, String>> {
 #[derive(Debug, Serialize)]
 struct Ready {
     bootstrap: String,
+    /// Where each listener is, where there are several.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    listeners: BTreeMap<String, String>,
     brokers: Vec<Broker>,
 }
 
@@ -136,14 +143,22 @@ struct Broker {
 }
 
 impl Ready {
-    fn of(bootstrap: &str, view: &View) -> Self {
+    fn of(kafka: &MockCluster) -> Self {
+        let view = kafka.view();
         let brokers = view.brokers.iter().map(|node| Broker {
             id: node.id.0,
             host: node.host.clone(),
             port: node.port,
             rack: node.rack.clone(),
         });
-        Self { bootstrap: bootstrap.to_owned(), brokers: brokers.collect() }
+        let names = SecurityProtocol::ALL.map(SecurityProtocol::name);
+        let listeners: BTreeMap<_, _> =
+            names.iter().filter_map(|name| Some(((*name).to_owned(), kafka.bootstrap_servers_of(name)?))).collect();
+        Self {
+            bootstrap: kafka.bootstrap_servers(),
+            listeners: if listeners.len() > 1 { listeners } else { BTreeMap::new() },
+            brokers: brokers.collect(),
+        }
     }
 }
 

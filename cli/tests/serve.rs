@@ -141,6 +141,79 @@ fn a_command_line_that_makes_no_sense_is_refused_with_what_to_say_instead() {
     }
 }
 
+#[test]
+fn a_client_logs_in_where_it_must_and_sees_what_it_may() {
+    let server = Server::start(&[
+        "--listen=PLAINTEXT://127.0.0.1:0,SASL_PLAINTEXT://127.0.0.1:0",
+        "--user=admin:s3:cret:PLAIN",
+        "--user=alice:alice-secret",
+        "--authorizer=standard",
+        "--super-user=User:admin",
+        "--topic=orders:2",
+    ]);
+    let listeners = &server.ready["listeners"];
+    assert_eq!(server.ready["bootstrap"], listeners["PLAINTEXT"]);
+    let topics_of = |user: &str, password: &str| {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", listeners["SASL_PLAINTEXT"].as_str().unwrap())
+            .set("group.id", "curious")
+            .set("security.protocol", "sasl_plaintext")
+            .set("sasl.mechanisms", "PLAIN")
+            .set("sasl.username", user)
+            .set("sasl.password", password)
+            .create()
+            .unwrap();
+        let metadata = consumer.fetch_metadata(None, PATIENCE).unwrap();
+        metadata.topics().iter().map(|topic| topic.name().to_owned()).collect::<Vec<_>>()
+    };
+
+    assert_eq!(topics_of("admin", "s3:cret"), ["orders"], "a super user; the password holds a colon");
+    assert!(topics_of("alice", "alice-secret").is_empty(), "nobody has allowed her anything");
+    assert!(server.metadata(None).topics().is_empty(), "nor those who say nothing of themselves");
+}
+
+#[test]
+fn no_message_repeats_a_password() {
+    let sasl = "--listen=SASL_PLAINTEXT://127.0.0.1:0";
+    let cases: [(&[&str], &str); 5] = [
+        (&[sasl, "--user=hunter2"], "has no colon"),
+        (&[sasl, "--user=:hunter2"], "lacks its name"),
+        (&[sasl, "--user=alice:hunter2:OAUTHBEARER"], "OAUTHBEARER"),
+        (&["--user=alice:hunter2"], "nobody logs in anywhere"),
+        (&["--listen=SSL://127.0.0.1:0", "--user=alice:hunter2"], "--listen a SASL_PLAINTEXT"),
+    ];
+    for (flags, hint) in cases {
+        let refused = run(&[&["serve"], flags].concat());
+
+        let said = said(&refused);
+        assert_eq!(refused.status.code(), Some(1), "{flags:?}: {said}");
+        assert!(said.contains(hint) && !said.contains("hunter2"), "{flags:?}: {said}");
+    }
+}
+
+#[test]
+fn listeners_and_certificates_that_do_not_fit_are_refused_with_what_to_say_instead() {
+    let plain = "--listen=PLAINTEXT://127.0.0.1:0";
+    let cases: [(&[&str], i32, &str); 9] = [
+        (&["--listen=127.0.0.1:9092"], 2, "PROTOCOL://ADDRESS:PORT"),
+        (&["--listen=HTTP://127.0.0.1:9092"], 2, "SASL_PLAINTEXT and SASL_SSL"),
+        (&["--listen=PLAINTEXT://nowhere:9092"], 2, "'nowhere' is no address"),
+        (&[plain, "--port=9092"], 2, "cannot be used with"),
+        (&["--listen=PLAINTEXT://127.0.0.1:0,PLAINTEXT://127.0.0.1:0"], 1, "give each a name of its own"),
+        (&["--listen=SSL://127.0.0.1:0"], 1, "needs --tls-cert and --tls-key"),
+        (&[plain, "--tls-cert=a.pem", "--tls-key=b.pem"], 1, "nothing is encrypted"),
+        (&["--listen=SSL://127.0.0.1:0", "--tls-cert=/nowhere.pem", "--tls-key=/nowhere.pem"], 1, "/nowhere.pem"),
+        (&["--super-user=User:admin"], 2, "--authorizer"),
+    ];
+    for (flags, code, hint) in cases {
+        let refused = run(&[&["serve"], flags].concat());
+
+        let said = said(&refused);
+        assert_eq!(refused.status.code(), Some(code), "{flags:?}: {said}");
+        assert!(said.contains(hint), "{flags:?} should hint at '{hint}': {said}");
+    }
+}
+
 /// A running `rehearsal serve`; killed when a test is done with it.
 struct Server {
     child: Child,

@@ -40,7 +40,7 @@ pub enum Command {
     /// now, so that everything decided and older than `min.compaction.lag.ms` is compacted. Nothing happens where
     /// `cleanup.policy` does not say `compact`.
     Compact(String),
-    /// Tell clients another address for a broker.
+    /// Tell clients of the first listener another address for a broker.
     Advertise {
         /// The broker.
         node: NodeId,

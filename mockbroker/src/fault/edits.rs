@@ -18,7 +18,8 @@ use std::time::Duration;
 /// Metadata that is not so.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Lie {
-    /// Everything is as it was when the fault was planned: brokers, topics, partitions, leaders.
+    /// Everything is as it was when the fault was planned: brokers (by their addresses of the first listener), topics,
+    /// partitions, leaders.
     Stale,
     /// This topic does not exist.
     NoTopic(String),
