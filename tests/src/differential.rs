@@ -449,7 +449,7 @@ const ORDERED: [ApiKey; 1] = [ApiKey::DescribeTopicPartitions];
 const UNORDERED_NUMBERS: [ApiKey; 1] = [ApiKey::DescribeTransactions];
 
 /// Fields by which a row is told from its neighbours.
-const ROW_NAMES: [&str; 14] = [
+const ROW_NAMES: [&str; 15] = [
     "api_key",
     "name",
     "topic",
@@ -463,6 +463,7 @@ const ROW_NAMES: [&str; 14] = [
     "node_id",
     "broker_id",
     "group_instance_id",
+    "subtopology_id",
     "key",
 ];
 
@@ -576,7 +577,9 @@ impl Names {
                 _ => None,
             };
         }
-        if field.ends_with("error_message") && value.as_str().is_some_and(|text| !text.is_empty()) {
+        if (field.ends_with("error_message") || field == "status_detail")
+            && value.as_str().is_some_and(|text| !text.is_empty())
+        {
             return Some("a message".into());
         }
         let text = value.as_str().filter(|text| !text.is_empty() && *text != NIL_UUID)?;
