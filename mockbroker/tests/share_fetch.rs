@@ -305,6 +305,19 @@ fn sessions_are_bounded() {
     assert_eq!(refused.error_code, ErrorCode::ShareSessionLimitReached.code());
 }
 
+#[test]
+fn a_beginning_far_off_does_no_harm() {
+    for start_offset in [i64::MAX, i64::MIN, -5, 7] {
+        let mut kafka = workers();
+        store(&mut kafka, &["a"]);
+        assert_eq!(alter(&mut kafka, start_offset), ErrorCode::None);
+        let mut ann = Consumer::joins(&mut kafka, "ann");
+        assert_eq!(progress(&mut kafka)[0].1, start_offset);
+        let expected: &[&str] = if start_offset < 0 { &["a"] } else { &[] };
+        assert_eq!(ann.read(&mut kafka), expected, "{start_offset}");
+    }
+}
+
 // ---- verbs ----
 
 /// A share consumer at the broker that leads the only partition.

@@ -510,7 +510,7 @@ const ORDERED: [ApiKey; 1] = [ApiKey::DescribeTopicPartitions];
 const UNORDERED_NUMBERS: [ApiKey; 1] = [ApiKey::DescribeTransactions];
 
 /// Fields by which a row is told from its neighbours.
-const ROW_NAMES: [&str; 16] = [
+const ROW_NAMES: [&str; 17] = [
     "api_key",
     "name",
     "topic",
@@ -524,6 +524,7 @@ const ROW_NAMES: [&str; 16] = [
     "node_id",
     "broker_id",
     "group_instance_id",
+    "subtopology_id",
     "key",
     "entity_type",
     "entity_name",
@@ -647,7 +648,9 @@ impl Names {
                 _ => None,
             };
         }
-        if field.ends_with("error_message") && value.as_str().is_some_and(|text| !text.is_empty()) {
+        if (field.ends_with("error_message") || field == "status_detail")
+            && value.as_str().is_some_and(|text| !text.is_empty())
+        {
             return Some("a message".into());
         }
         let text = value.as_str().filter(|text| !text.is_empty() && *text != NIL_UUID)?;

@@ -21,11 +21,13 @@ use crate::runtime;
 pub const VERSION: &str = "4.3.0";
 
 /// What every broker that is compared is told, ours too: one node is enough, and nobody waits for a second member.
-pub const SETTINGS: [(&str, &str); 10] = [
+pub const SETTINGS: [(&str, &str); 12] = [
     ("group.initial.rebalance.delay.ms", "0"),
-    // A second otherwise, for which every script of a consumer or share group would wait.
+    ("group.streams.initial.rebalance.delay.ms", "0"),
+    // A second otherwise, for which every script of such a group would wait.
     ("group.consumer.assignment.interval.ms", "0"),
     ("group.share.assignment.interval.ms", "0"),
+    ("group.streams.assignment.interval.ms", "0"),
     ("offsets.topic.replication.factor", "1"),
     ("transaction.state.log.replication.factor", "1"),
     ("transaction.state.log.min.isr", "1"),

@@ -6,6 +6,7 @@
 //! - [`tree`] turns any decoded answer into one comparable tree;
 //! - [`differential`] plays a script against two brokers and reports where their answers part;
 //! - [`known`] is the list of differences that are accepted, with reasons;
+//! - [`own`] lends the raw client what its codec does not know yet;
 //! - [`target`] is the broker under test: ours, or whatever `REHEARSAL_BOOTSTRAP` names;
 //! - [`python`] installs clients from PyPI;
 //! - [`runtime`] answers what this machine has, and says aloud what is skipped for want of it.
@@ -14,6 +15,7 @@ pub mod batch;
 pub mod differential;
 pub mod kafka;
 pub mod known;
+pub mod own;
 pub mod python;
 pub mod raw;
 pub mod runtime;

@@ -249,3 +249,44 @@ impl Tools<'_> {
         Ok(said)
     }
 }
+
+#[test]
+fn the_share_consumer_of_apache_kafka_is_served() {
+    if let Some(reason) = kafka::missing_runtime() {
+        return runtime::skip("interop with Apache Kafka's share consumer", reason);
+    }
+    let libs = kafka::libs().expect("Apache Kafka's jars");
+    let target = Target::ours(3).expect("a broker to test");
+    let mark = run_mark();
+    let tools = Tools { libs: &libs, bootstrap: target.bootstrap() };
+    let (topic, group) = (format!("shared-{mark}"), format!("sharing-{mark}"));
+    tools.story_of_sharing(&topic, &group).expect("records are shared out and acknowledged");
+}
+
+impl Tools<'_> {
+    /// A share group reads everything once, and its tool tells how far it has come.
+    fn story_of_sharing(&self, topic: &str, group: &str) -> Result<()> {
+        const SHARE_GROUPS: &str = "org.apache.kafka.tools.consumer.group.ShareGroupCommand";
+
+        self.says("org.apache.kafka.tools.TopicCommand", &["--create", "--topic", topic, "--partitions", "1"], "")?;
+        let entity = ["--alter", "--entity-type", "groups", "--entity-name", group];
+        let earliest = [&entity[..], &["--add-config", "share.auto.offset.reset=earliest"]].concat();
+        self.says("kafka.admin.ConfigCommand", &earliest, "Completed")?;
+        let bootstrap = format!("bootstrap.servers={}", self.bootstrap);
+        let load = ["--topic", topic, "--num-records", "1000", "--record-size", "100", "--throughput", "-1"];
+        let load = [&load[..], &["--producer-props", &bootstrap]].concat();
+        self.run("org.apache.kafka.tools.ProducerPerformance", &load, "1000 records sent")?;
+
+        let read = ["--topic", topic, "--group", group, "--max-messages", "1000", "--timeout-ms", "60000"];
+        let read = self.says("org.apache.kafka.tools.consumer.ConsoleShareConsumer", &read, "")?;
+        let lines = read.lines().filter(|line| line.len() == 100).count();
+        ensure!(lines == 1000, "{lines} of 1000 records were read: {read}");
+
+        self.says(SHARE_GROUPS, &["--list"], group)?;
+        let described = self.says(SHARE_GROUPS, &["--describe", "--offsets", "--group", group], topic)?;
+        let lags =
+            described.lines().filter(|line| line.contains(topic)).filter_map(|line| line.split_whitespace().last());
+        ensure!(lags.eq(["0"]), "something is left: {described}");
+        self.says(SHARE_GROUPS, &["--delete", "--group", group], "successful").map(drop)
+    }
+}

@@ -97,6 +97,6 @@ fn row(
     let row = DescribeShareGroupOffsetsResponsePartition { leader_epoch: progress.leader_epoch, ..row };
     let (Some(start_offset), Some(complete)) = (progress.start_offset, progress.complete) else { return row };
     let end = state.topics.partition(topic, partition_index).map_or(0, |partition| partition.log.high_watermark());
-    let lag = end - start_offset - i64::from(complete);
+    let lag = end.saturating_sub(start_offset).saturating_sub(i64::from(complete));
     DescribeShareGroupOffsetsResponsePartition { start_offset, lag, ..row }
 }

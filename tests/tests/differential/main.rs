@@ -13,6 +13,7 @@ mod produce;
 mod random;
 mod share_fetch;
 mod share_groups;
+mod streams_groups;
 mod topics;
 mod transactions;
 mod upkeep;
@@ -47,6 +48,7 @@ scripts! {
         consumer_group_static_members, consumer_group_commits, consumer_group_expressions, consumer_group_migration;
     share_groups: share_group_members, share_group_refusals;
     share_fetch: share_fetch_and_acknowledge, share_fetch_in_parts, share_fetch_refused, share_group_offsets;
+    streams_groups: streams_group_members, streams_group_topologies, streams_group_refusals;
     offsets: commit_and_fetch, commit_refused, fetch_offsets_of_strangers, offset_delete;
     administration: reassignments, elections, log_dirs, quorum, features, quotas,
         throttled_clients;

@@ -1,5 +1,6 @@
 use super::*;
 use crate::time::millis;
+use crate::wire::Uuid;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 

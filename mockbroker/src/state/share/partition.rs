@@ -107,7 +107,7 @@ impl SharePartition {
             }
             self.look_back = false;
         }
-        self.end_offset + 1
+        self.end_offset.saturating_add(1)
     }
 
     fn first_available(&self) -> Option<i64> {
@@ -128,7 +128,8 @@ impl SharePartition {
 
     /// Whether a fetch may find something for somebody.
     pub(super) fn can_acquire(&mut self, rules: &Rules) -> bool {
-        self.next_fetch_offset() != self.end_offset + 1 || self.in_flight() < i64::from(rules.max_in_flight)
+        self.next_fetch_offset() != self.end_offset.saturating_add(1)
+            || self.in_flight() < i64::from(rules.max_in_flight)
     }
 
     pub(super) fn in_flight(&self) -> i64 {

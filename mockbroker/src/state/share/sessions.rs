@@ -45,8 +45,8 @@ struct Followed {
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
     sessions: BTreeMap<SessionKey, Session>,
-    /// The group last opened over each connection: when it closes, Kafka looks whether the group has sessions left.
-    groups: BTreeMap<ConnId, (NodeId, String)>,
+    /// The session last opened over each connection: when that closes, Kafka looks whether its group has sessions left.
+    last_opened: BTreeMap<ConnId, SessionKey>,
 }
 
 impl Sessions {
@@ -65,7 +65,7 @@ impl Sessions {
         }
         let follow =
             |wanted: &Wanted| ((wanted.topic, wanted.index), Followed { name: wanted.name.clone(), due: false });
-        self.groups.insert(conn, (node, group.to_owned()));
+        self.last_opened.insert(conn, key.clone());
         self.sessions.insert(key, Session { epoch: 1, conn, partitions: wanted.iter().map(follow).collect() });
         Ok(())
     }
@@ -132,10 +132,10 @@ impl Sessions {
 
     /// A connection has closed: the member whose session it was, and the group that session was in.
     pub(super) fn disconnected(&mut self, conn: ConnId) -> Option<(NodeId, String, Option<String>)> {
-        let (node, group) = self.groups.remove(&conn)?;
-        let mut sessions = self.sessions.iter();
-        let member = sessions.find(|(_, session)| session.conn == conn).map(|((.., member), _)| member.clone());
-        Some((node, group, member))
+        let key = self.last_opened.remove(&conn)?;
+        let lasts = self.sessions.get(&key).is_some_and(|session| session.conn == conn);
+        let (node, group, member) = key;
+        Some((node, group, Some(member).filter(|_| lasts)))
     }
 
     pub(super) fn has_any(&self, node: NodeId, group: &str) -> bool {
@@ -144,7 +144,7 @@ impl Sessions {
 
     pub(super) fn forget_node(&mut self, node: NodeId) {
         self.sessions.retain(|(owner, ..), _| *owner != node);
-        self.groups.retain(|_, (owner, _)| *owner != node);
+        self.last_opened.retain(|_, (owner, ..)| *owner != node);
     }
 }
 

@@ -5,6 +5,8 @@
 //! new group's first heartbeat assigns nothing. The rules are those of `GroupMetadataManager.shareGroupHeartbeat` and
 //! `ShareGroup` in Apache Kafka 4.3.
 
+mod offsets;
+
 use super::assignors::{Candidate, Partitions, Question, assign_shared};
 use super::catalog::{Catalog, TopicFacts};
 use super::consumer::{Beaten, Pace};
