@@ -86,7 +86,7 @@ pub(crate) struct Caller {
     /// The broker that was asked.
     pub(crate) node: NodeId,
     /// Who the client is, as its quotas see it.
-    pub(crate) user: String,
+    pub(crate) user: Str,
     /// The client's id, as it says.
     pub(crate) client_id: Str,
     /// The client's address in Kafka's form, e.g. `/127.0.0.1`.
@@ -391,7 +391,7 @@ impl Cluster {
         let (conn, ticket) = (request.conn, request.ticket());
         let caller = Caller {
             node: request.node,
-            user: self.connections.get(&conn).map_or_else(String::new, |connection| connection.user().to_owned()),
+            user: self.connections.get(&conn).map(Connection::user).unwrap_or_default(),
             client_id: request.client_id.clone(),
             client_host: request.client_host.clone(),
             version: request.version,

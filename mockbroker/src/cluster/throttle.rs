@@ -7,7 +7,7 @@ use crate::state::State;
 use crate::state::quotas::Limited;
 use crate::time::Time;
 use crate::wire::generated::fetch_response::FetchResponse;
-use crate::wire::{ApiKey, Response, Writer};
+use crate::wire::{ApiKey, Response, Str, Writer};
 use std::time::Duration;
 
 /// What a request uses of a thread's time, in percent of a second: a tenth of a millisecond.
@@ -17,8 +17,8 @@ const HEADER_BYTES: usize = 4;
 
 impl Connection {
     /// Who the client is: whom quotas of users hold for.
-    pub(super) fn user(&self) -> &str {
-        "ANONYMOUS"
+    pub(super) fn user(&self) -> Str {
+        Str::from_static("ANONYMOUS")
     }
 
     /// Lets the next request wait.
@@ -38,7 +38,8 @@ impl State {
         in_hand: &InHand,
         response: &mut Option<Box<Response>>,
     ) -> Duration {
-        let (node, who) = (connection.node, (connection.user(), connection.client_id.as_str()));
+        let (node, user) = (connection.node, connection.user());
+        let who = (user.as_str(), connection.client_id.as_str());
         let limited = match (in_hand.api, response.as_deref()) {
             (ApiKey::Produce, _) => Some((Limited::Produce, in_hand.bytes as f64)),
             (ApiKey::Fetch, Some(answer)) => Some((Limited::Fetch, size_of(answer, in_hand.version) as f64)),
