@@ -1,6 +1,6 @@
 //! Apache Kafka's command-line tools for administration do their work on our broker: each exits 0 and prints what it should.
 //!
-//! Those of topics, configs of topics, groups and offsets are in `interop.rs`. All run in one Java process, see
+//! Those of topics, configs of topics, groups and offsets are in `interop.rs`. Most run in one Java process, see
 //! `interop/tools/Tools.java`.
 
 use std::io::{BufRead, BufReader, Write};
@@ -109,14 +109,14 @@ fn tools_that_write_and_read_do() {
     with_tools("writing and reading with Apache Kafka's tools", |tools| {
         tools.says(TOPICS, &["--create", "--topic", TOPIC, "--partitions", "3"], "Created topic")?;
         let write = ["--topic", TOPIC, "--max-messages", "500"];
-        let written = tools.says("org.apache.kafka.tools.VerifiableProducer", &write, "\"acked\":500")?;
+        let written = tools.alone("org.apache.kafka.tools.VerifiableProducer", &write, "\"acked\":500")?;
         ensure!(
             written.matches("producer_send_success").count() == 500,
             "not every record was acknowledged: {written}"
         );
         let read =
             ["--topic", TOPIC, "--group-id", "verifiable", "--reset-policy", "earliest", "--max-messages", "500"];
-        let read = tools.says("org.apache.kafka.tools.VerifiableConsumer", &read, "records_consumed")?;
+        let read = tools.alone("org.apache.kafka.tools.VerifiableConsumer", &read, "records_consumed")?;
         ensure!(read.contains("offsets_committed"), "nothing was committed: {read}");
         let measure = ["--topic", TOPIC, "--group", "perf", "--messages", "500", "--timeout", "30000"];
         tools.says("org.apache.kafka.tools.ConsumerPerformance", &measure, "nMsg.sec")?;
@@ -164,9 +164,20 @@ impl Tools {
         let mut answer = String::new();
         self.answers.read_line(&mut answer).context("reading what the tool said")?;
         let (status, said) =
-            answer.trim_end().split_once(' ').with_context(|| format!("{tool} ended Java: {answer:?}"))?;
+            answer.trim_end_matches('\n').split_once(' ').with_context(|| format!("{tool} ended Java: {answer:?}"))?;
         let said = decoded(said).with_context(|| format!("what {tool} said"))?;
         ensure!(status == "0", "{tool} {args:?} exits {status}:\n{said}");
+        ensure!(said.contains(expected), "{tool} {args:?} does not say {expected:?} but:\n{said}");
+        Ok(said)
+    }
+}
+
+impl Tools {
+    /// The same in a process of its own, for tools that do part of their work when theirs ends.
+    fn alone(&self, tool: &str, args: &[&str], expected: &str) -> Result<String> {
+        let mut java = kafka::java(&kafka::libs()?, "warn");
+        let output = runtime::run(java.args([tool, "--bootstrap-server", &self.bootstrap]).args(args))?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
         ensure!(said.contains(expected), "{tool} {args:?} does not say {expected:?} but:\n{said}");
         Ok(said)
     }

@@ -75,7 +75,7 @@ impl State {
     /// Notes that the leader appended what lies behind `end_before`.
     pub(crate) fn appended(&mut self, now: Time, topic: &str, index: i32, end_before: i64) {
         self.at_partition(topic, index, |partition, rules| partition.appended(now, end_before, rules));
-        self.expect_upkeep_of(now, topic);
+        self.expect_upkeep_of(now, topic, Some(index));
         if self.replication.flush_at.is_none() {
             self.replication.flush_at = self.flush_interval().map(|interval| now + interval);
         }

@@ -155,11 +155,14 @@ impl Log {
         self.position_at(end).saturating_sub(self.position_at(first))
     }
 
-    /// Whole batches from the one that holds `offset` up to `upper`, at most `max_bytes`; the first one always, when
-    /// `at_least_one`. Kafka would cut the last batch short at the limit, which clients throw away.
+    /// Whole batches from the one that holds `offset` up to `upper`, at most `max_bytes` and all of one segment (`UnifiedLog`
+    /// reads no further); the first one always, when `at_least_one`. Kafka would cut the last batch short at the limit, which clients throw away.
     pub fn read(&self, offset: i64, upper: i64, max_bytes: usize, at_least_one: bool) -> Slice {
         let mut slice = Slice::default();
-        for stored in self.batches.range(self.index_of(offset)..) {
+        let from = self.index_of(offset);
+        let segment_end = self.batches.get(from).and_then(|first| self.segments.end_of(first.header.base_offset));
+        let upper = segment_end.map_or(upper, |end| upper.min(end));
+        for stored in self.batches.range(from..) {
             if stored.header.base_offset >= upper {
                 break;
             }

@@ -62,6 +62,12 @@ impl Segments {
         self.0.back().map(|segment| segment.base_offset)
     }
 
+    /// Where the segment ends that holds this offset; `None` for the last.
+    pub(super) fn end_of(&self, offset: i64) -> Option<i64> {
+        let next = self.0.partition_point(|segment| segment.base_offset <= offset);
+        self.0.get(next).map(|segment| segment.base_offset)
+    }
+
     /// Whether the last segment, `bytes` large, has no room for a batch or is too old for it.
     pub(super) fn must_roll(&self, bytes: u64, incoming: &Incoming, after: &RollAfter) -> bool {
         let Some(active) = self.0.back().filter(|_| bytes > 0) else { return false };

