@@ -10,6 +10,7 @@ use crate::machine::{Errno, Key, Mark, Moment, Woken};
 use libc::{c_int, c_uint, c_void, pthread_cond_t, pthread_mutex_t, pthread_rwlock_t, sem_t, timespec};
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 const MUTEX: Mark = Mark::new("mutex");
 const CONDITION: Mark = Mark::new("condition");
@@ -178,6 +179,10 @@ pub(crate) unsafe fn cond_clockwait(
     unsafe { wait_until(condition, mutex, until(Clock::from_id(clock), abi::load(time))) }
 }
 
+/// A wait that nobody ends lasts so much longer than asked, as it may on a busy machine. librdkafka rounds what it has to
+/// wait down to whole milliseconds and spins through the rest: of a standard run's calls, most were that.
+const LATE: Duration = Duration::from_millis(1);
+
 /// # Safety
 /// Both are initialised, and the caller has the mutex.
 unsafe fn wait_until(
@@ -186,7 +191,7 @@ unsafe fn wait_until(
     deadline: Result<Option<Moment>, Errno>,
 ) -> c_int {
     let deadline = match deadline {
-        Ok(deadline) => deadline,
+        Ok(deadline) => deadline.map(|deadline| deadline.after(LATE)),
         Err(errno) => return errno.0,
     };
     // First it waits, then it lets go: nobody else runs in between.
