@@ -16,7 +16,7 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaRespErr;
@@ -62,6 +62,10 @@ const NAP: Duration = Duration::from_millis(50);
 
 /// How long a new owner waits to hear what is finished. Not long: nothing is polled meanwhile, and it only spares work.
 const REMEMBER_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How often it asks when the coordinator has just moved, and how long it waits in between.
+const REMEMBER_TRIES: u32 = 8;
+const REMEMBER_PAUSE: Duration = Duration::from_millis(250);
 
 pub(super) type Reader = BaseConsumer<Reporter>;
 
@@ -152,28 +156,50 @@ impl Reporter {
         }
     }
 
-    /// What an earlier owner had finished beyond the positions it committed. When nobody tells, it runs again.
-    fn remembered(&self, reader: &Reader, partitions: &TopicPartitionList) -> Vec<(Partition, Vec<Run>)> {
+    /// What an earlier owner had finished beyond the positions it committed; when nobody tells, it runs again. The positions
+    /// themselves are entered into the list.
+    ///
+    /// So the client need not ask for them. Where a coordinator that has just moved refuses it three times, it would never
+    /// read these partitions (`rd_kafka_assignment_handle_OffsetFetch`, librdkafka 2.12: the answer names no partition, so
+    /// none is taken off the list of those it waits for).
+    #[expect(clippy::disallowed_methods, reason = "the reading thread; nothing tells when a coordinator is ready")]
+    fn remembered(&self, reader: &Reader, partitions: &mut TopicPartitionList) -> Vec<(Partition, Vec<Run>)> {
         if self.remembers == Remembers::Nothing || partitions.count() == 0 {
             return Vec::new();
         }
-        loop {
+        for attempt in 1.. {
             match committed(reader, &self.sources, partitions) {
-                Ok(committed) => {
-                    let runs = committed.into_iter().map(|(partition, _, finished)| (partition, finished));
-                    return runs.filter(|(_, finished)| !finished.is_empty()).collect();
-                }
+                Ok(committed) => return self.enter(committed, partitions),
                 // What it has published must not be published again. A transaction that an earlier owner left open hides
                 // it until the brokers abort that; the group does not miss us meanwhile.
                 Err(error) if self.remembers == Remembers::All && !self.closing.load(Ordering::Acquire) => {
                     tracing::warn!(%error, "what was finished before is not known yet; asking again");
                 }
+                Err(error) if attempt < REMEMBER_TRIES && has_moved(&error) => {}
                 Err(error) => {
                     tracing::warn!(%error, "what was finished before is not known; it may run again");
-                    return Vec::new();
+                    break;
                 }
             }
+            std::thread::sleep(REMEMBER_PAUSE);
         }
+        Vec::new()
+    }
+
+    /// Enters the committed positions; what is finished beyond them.
+    fn enter(
+        &self,
+        committed: Vec<(Partition, Offset, Vec<Run>)>,
+        partitions: &mut TopicPartitionList,
+    ) -> Vec<(Partition, Vec<Run>)> {
+        for (partition, position, _) in &committed {
+            let name = self.sources.name(partition.topic);
+            if let Some(mut place) = partitions.find_partition(name, partition.index) {
+                log_failure("entering a position", place.set_offset(rdkafka::Offset::Offset(*position)));
+            }
+        }
+        let runs = committed.into_iter().map(|(partition, _, finished)| (partition, finished));
+        runs.filter(|(_, finished)| !finished.is_empty()).collect()
     }
 
     fn turns(&self) -> std::sync::MutexGuard<'_, Vec<Turn>> {
@@ -256,6 +282,13 @@ impl ConsumerContext for Reporter {
             }
         }
     }
+}
+
+/// Whether the group's coordinator is elsewhere, or not ready yet.
+fn has_moved(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{CoordinatorLoadInProgress, CoordinatorNotAvailable, NotCoordinator};
+    let code = error.rdkafka_error_code();
+    matches!(code, Some(NotCoordinator | CoordinatorNotAvailable | CoordinatorLoadInProgress))
 }
 
 fn take(reader: &Reader, partitions: &TopicPartitionList) -> KafkaResult<()> {

@@ -42,8 +42,8 @@ const ZSTD_FROM: i16 = 7;
 const KEPT_BYTES_MIN: usize = 64 * 1024;
 
 pub(super) fn produce(state: &mut State, now: Time, from: &Caller, request: ProduceRequest) -> Answer {
-    let admitted =
-        transactional_records_need_an_id(state, from, &request).and_then(|()| take_part(state, now, from, &request));
+    let allowed = transactional_records_need_an_id(state, from, &request);
+    let admitted = allowed.clone().and_then(|()| take_part(state, now, from, &request));
     let mut refusals = Vec::new();
     let mut waiting_for = Vec::new();
     let mut responses = Vec::with_capacity(request.topic_data.len());
@@ -59,9 +59,9 @@ pub(super) fn produce(state: &mut State, now: Time, from: &Caller, request: Prod
             topic.partition_data.into_iter().map(|partition| (partition.index, partition)).collect();
         for partition in by_index.into_values() {
             let index = partition.index;
-            let appended = name
+            let appended = allowed
                 .clone()
-                .map_err(Refusal::from)
+                .and_then(|()| name.clone().map_err(Refusal::from))
                 .and_then(|name| match &admitted {
                     Ok(outside) => outside.check(&name, index).map(|()| name),
                     Err(refusal) => Err(refusal.clone()),

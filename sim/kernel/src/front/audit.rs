@@ -6,6 +6,16 @@ use super::table::SYMBOLS;
 /// What passes by the simulation without harm, by reason.
 const HARMLESS: &[(&str, &[&str])] = &[
     (
+        "hooks for an allocator of one's own, which nobody defines (weak, in ring)",
+        &[
+            "OPENSSL_memory_alloc",
+            "OPENSSL_memory_free",
+            "OPENSSL_memory_get_size",
+            "OPENSSL_memory_realloc",
+            "sdallocx",
+        ],
+    ),
+    (
         "memory",
         &[
             "malloc",
