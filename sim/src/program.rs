@@ -12,7 +12,7 @@ use crate::plan::{Due, Entry, Fault, Plan, Setup};
 use crate::{check, world::World};
 use rehearsal_mockbroker::config::{ClusterConfig, TopicConfig};
 use rehearsal_mockbroker::state::nodes::NodeId;
-use rehearsal_sim_kernel::config::Config;
+use rehearsal_sim_kernel::config::{Config, HandOver};
 use rehearsal_sim_kernel::front::{self, program::Program};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -133,6 +133,8 @@ impl Checked {
     pub fn kernel_config(&self) -> Config {
         Config {
             wall_max: Duration::from_secs(self.settings.wall_seconds),
+            // Somebody's runtime may have an idea of its own of what a thread is, such as where its signals are handled.
+            hand_over: HandOver::Wake,
             log_steps: self.settings.log_steps,
             ..Config::with_seed(self.settings.seed)
         }

@@ -50,6 +50,8 @@ fn round_trip(number: usize) {
     let brokers = 1 + number % 3;
     let partitions = 1 + number % 4;
     let cluster = MockCluster::builder().brokers(brokers as i32).topic(TOPIC, partitions as i32).seed(number as u64);
+    // The records say they are old, and some of these tests advance the clock to where that is looked at.
+    let cluster = cluster.config("log.retention.ms", "-1");
     let kafka = cluster.start().expect("free ports");
     let partition = (number % partitions) as i32;
     let (leader, address) = leader(&kafka, partition);

@@ -112,7 +112,9 @@ choices! {
         Event = "event",
         /// They follow it to the dead letters, so that nothing is handled out of order, until it is replayed or evicted
         /// ([`replay_dlq_key`], [`evict_dlq_message`]). Which keys are dead is read from the dead letters whenever a
-        /// partition is taken over, so it survives restarts; their topic must have as many partitions as the main one.
+        /// partition is taken over, so it survives restarts; their topic must have as many partitions as the main one. An eviction is of the
+        /// event: when a crash has its copy delivered once more and that fails too, its letter holds back nobody until the
+        /// partition is taken over again; evict that one as well.
         ///
         /// [`replay_dlq_key`]: crate#backends
         /// [`evict_dlq_message`]: crate#backends

@@ -92,7 +92,7 @@ fn a_wait_for_what_cannot_come_ends_at_once() {
         wait().record("oders", |_| true).blocking().map(drop),
         wait().committed("billing", ORDERS, 7, 1).blocking().map(drop),
         wait().leader(ORDERS, 1).blocking().map(drop),
-        wait().request(Requests::of(ApiKey::ElectLeaders)).blocking().map(drop),
+        wait().request(Requests::of(ApiKey::CreateDelegationToken)).blocking().map(drop),
         wait().requests(Requests::of(ApiKey::Produce).broker(9), 2).blocking().map(drop),
         wait().quiet(ORDERS, Duration::from_secs(7_200)).blocking().map(drop),
     ];
@@ -106,7 +106,7 @@ fn a_wait_for_what_cannot_come_ends_at_once() {
             "waiting for group 'billing' to commit offset 1 of 'orders' partition 7 would be in vain: the last \
              partition of topic 'orders' is 0",
             "waiting for a leader of 'orders' partition 1 would be in vain: the last partition of topic 'orders' is 0",
-            "waiting for a request: ElectLeaders would be in vain: 'ElectLeaders' can never happen: ElectLeaders is not \
+            "waiting for a request: CreateDelegationToken would be in vain: 'CreateDelegationToken' can never happen: CreateDelegationToken is not \
              served, so clients never ask for it",
             "waiting for 2 requests: Produce at broker 9 would be in vain: 'Produce at broker 9' can never happen: there \
              is no broker 9",
