@@ -17,7 +17,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kafka_protocol::messages::{
     ApiKey, BrokerId, CreateTopicsRequest, FindCoordinatorRequest, GroupId, ListOffsetsRequest, MetadataRequest,
-    OffsetFetchRequest, TopicName,
+    OffsetFetchRequest, SaslAuthenticateRequest, SaslHandshakeRequest, TopicName,
     create_topics_request::{CreatableTopic, CreatableTopicConfig},
     list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic},
     metadata_request::MetadataRequestTopic,
@@ -77,7 +77,18 @@ pub fn check_with(name: &'static str, script: Script, known: &Known, settings: &
     }
     let kafka = ApacheKafka::start_with(settings).expect("Apache Kafka starts where Java and Maven are present");
     let ours = Target::ours_with(1, settings).expect("a broker to test");
-    judge(name, &play_both(name, "", &script, &ours, &kafka), known);
+    judge(name, &play_both(name, "", &script, [ours.first_node(), ""], [kafka.bootstrap(), ""]), known);
+}
+
+/// As [`check`], on brokers that ask who clients are and what they may do: [`Stage::log_in`].
+///
+/// # Panics
+/// As [`check`].
+pub fn check_guarded(name: &'static str, script: Script, known: &Known) {
+    let Some(kafka) = ApacheKafka::shared_guarded(&format!("differential::{name}")) else { return };
+    let ours = Target::guarded().expect("a broker to test");
+    let ours = [ours.first_node(), ours.guarded_address()];
+    judge(name, &play_both(name, "", &script, ours, [kafka.bootstrap(), kafka.guarded()]), known);
 }
 
 fn judge(name: &str, found: &[Difference], known: &Known) {
@@ -104,25 +115,28 @@ pub fn compare_brokers(
 ) -> Option<Vec<Difference>> {
     let kafka = ApacheKafka::shared(&format!("differential::{name}"))?;
     let ours = Target::ours(1).expect("a broker to test");
-    Some(play_both(name, take, script, &ours, kafka))
+    Some(play_both(name, take, script, [ours.first_node(), ""], [kafka.bootstrap(), ""]))
 }
+
+/// Where a broker listens: for everybody, and for those who say who they are.
+type Addresses<'a> = [&'a str; 2];
 
 fn play_both(
     name: &'static str,
     take: &str,
     script: &(dyn Fn(&mut Stage) + Sync),
-    ours: &Target,
-    kafka: &ApacheKafka,
+    ours: Addresses<'_>,
+    kafka: Addresses<'_>,
 ) -> Vec<Difference> {
     let mark = format!("{}{take}", *RUN);
-    let play = |bootstrap: &str| {
-        let mut stage = Stage::new(name, &mark, bootstrap);
+    let play = |addresses: Addresses<'_>| {
+        let mut stage = Stage::new(name, &mark, addresses);
         script(&mut stage);
         stage.steps
     };
     let (ours, kafka) = std::thread::scope(|scope| {
-        let ours = scope.spawn(|| play(ours.first_node()));
-        let kafka = scope.spawn(|| play(kafka.bootstrap()));
+        let ours = scope.spawn(|| play(ours));
+        let kafka = scope.spawn(|| play(kafka));
         (
             ours.join().expect("the script plays against our broker"),
             kafka.join().expect("the script plays against Kafka"),
@@ -199,10 +213,13 @@ pub struct Awaited<R: Ask> {
 #[derive(Debug)]
 pub struct Stage {
     bootstrap: String,
+    guarded: String,
     script: &'static str,
     /// Part of every name the script invents; never seen in a transcript.
     mark: String,
     links: Vec<(String, Option<Connection>)>,
+    /// Who logs in on which link when it opens, with which password; `None` says nothing of itself.
+    logins: BTreeMap<usize, Option<(&'static str, &'static str)>>,
     names: Names,
     steps: Vec<Step>,
     silences: usize,
@@ -219,12 +236,14 @@ const SILENCES_MAX: usize = 2;
 const SETTLED_WITHIN: Duration = Duration::from_secs(10);
 
 impl Stage {
-    fn new(script: &'static str, mark: &str, bootstrap: &str) -> Self {
+    fn new(script: &'static str, mark: &str, [bootstrap, guarded]: Addresses<'_>) -> Self {
         let mut stage = Self {
             bootstrap: bootstrap.to_owned(),
+            guarded: guarded.to_owned(),
             script,
             mark: mark.to_owned(),
             links: vec![("script".to_owned(), None)],
+            logins: BTreeMap::new(),
             names: Names { mark: mark.to_owned(), ..Names::default() },
             steps: Vec::new(),
             silences: 0,
@@ -238,6 +257,20 @@ impl Stage {
     pub fn connect(&mut self, client_id: &str) -> Link {
         self.links.push((client_id.to_owned(), None));
         Link(self.links.len() - 1)
+    }
+
+    /// Another connection, by the listener that asks who clients are; logs in when it opens.
+    pub fn log_in(&mut self, name: &'static str, password: &'static str) -> Link {
+        let link = self.connect(name);
+        self.logins.insert(link.0, Some((name, password)));
+        link
+    }
+
+    /// Another connection, by the listener that asks who clients are; says nothing of itself.
+    pub fn knock(&mut self) -> Link {
+        let link = self.connect("stranger");
+        self.logins.insert(link.0, None);
+        link
     }
 
     /// A name of this script's own, on a broker other scripts use too.
@@ -271,8 +304,13 @@ impl Stage {
 
     /// Asks on the default connection; of the answer's rows only those with this script's names are compared.
     pub fn ask_for_mine<R: Ask>(&mut self, label: &str, version: i16, request: &R) -> R::Response {
+        self.ask_for_mine_on(MAIN, label, version, request)
+    }
+
+    /// The same on another connection.
+    pub fn ask_for_mine_on<R: Ask>(&mut self, link: Link, label: &str, version: i16, request: &R) -> R::Response {
         self.only_mine = true;
-        let answer = self.ask(label, version, request);
+        let answer = self.ask_on(link, label, version, request);
         self.only_mine = false;
         answer
     }
@@ -346,9 +384,14 @@ impl Stage {
 
     /// Asks without recording: for setting the stage.
     pub fn quietly<R: Ask>(&mut self, version: i16, request: &R) -> Option<R::Response> {
-        let answered = self.connection(MAIN).and_then(|connection| connection.call(version, request));
+        self.quietly_on(MAIN, version, request)
+    }
+
+    /// The same on another connection.
+    pub fn quietly_on<R: Ask>(&mut self, link: Link, version: i16, request: &R) -> Option<R::Response> {
+        let answered = self.connection(link).and_then(|connection| connection.call(version, request));
         if answered.is_err() {
-            self.links[MAIN.0].1 = None;
+            self.links[link.0].1 = None;
         }
         answered.ok()
     }
@@ -450,10 +493,18 @@ impl Stage {
         if self.silences >= SILENCES_MAX {
             return Err(NoAnswer::Unsent(format!("given up after {SILENCES_MAX} requests without an answer")));
         }
+        let login = self.logins.get(&link.0);
+        let address = if login.is_some() { &self.guarded } else { &self.bootstrap };
         let (client_id, connection) = &mut self.links[link.0];
         if connection.is_none() {
-            let opened = Connection::open(&self.bootstrap, client_id);
-            *connection = Some(opened.map_err(|error| NoAnswer::Unsent(format!("{error:#}")))?);
+            let opened = Connection::open(address, client_id);
+            let mut opened = opened.map_err(|error| NoAnswer::Unsent(format!("{error:#}")))?;
+            if let Some(Some((user, password))) = login {
+                let token = format!("\0{user}\0{password}").into_bytes();
+                opened.call(1, &SaslHandshakeRequest::default().with_mechanism("PLAIN".into()))?;
+                opened.call(2, &SaslAuthenticateRequest::default().with_auth_bytes(token.into()))?;
+            }
+            *connection = Some(opened);
         }
         connection.as_mut().ok_or(NoAnswer::Closed)
     }
@@ -510,7 +561,11 @@ const ORDERED: [ApiKey; 1] = [ApiKey::DescribeTopicPartitions];
 const UNORDERED_NUMBERS: [ApiKey; 1] = [ApiKey::DescribeTransactions];
 
 /// Fields by which a row is told from its neighbours.
-const ROW_NAMES: [&str; 17] = [
+const ROW_NAMES: [&str; 21] = [
+    "user",
+    "mechanism",
+    "principal",
+    "operation",
     "api_key",
     "name",
     "topic",
@@ -568,7 +623,7 @@ impl Names {
                 for (name, value) in fields.iter_mut() {
                     match value {
                         // A set in Java: its order is another each time Kafka starts (`Set.copyOf`).
-                        Value::Array(names) if name == "subscribed_topic_names" => {
+                        Value::Array(names) if matches!(name.as_str(), "subscribed_topic_names" | "mechanisms") => {
                             names.sort_by_key(Value::to_string);
                         }
                         // The sources of a setting come in the order of precedence.

@@ -38,6 +38,15 @@ pub const SETTINGS: [(&str, &str); 12] = [
     ("transaction.state.log.num.partitions", "1"),
 ];
 
+/// Who can log in where clients are asked who they are, with their passwords.
+pub const USERS: [(&str, &str); 3] = [("admin", "admin-secret"), ("alice", "alice-secret"), ("bob", "bob-secret")];
+
+/// Who may do everything there. Who comes by the listener that asks nothing is nobody, and so are the brokers.
+pub const SUPER_USERS: [&str; 2] = ["User:admin", "User:ANONYMOUS"];
+
+/// What both brokers are told where clients are asked who they are.
+pub const GUARDED_SETTINGS: [(&str, &str); 1] = [("sasl.enabled.mechanisms", "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512")];
+
 /// Runs the broker beside a guard that reads our pipe and ends the broker when the pipe does.
 const WATCHER: &str = "exec 3<&0; \"$@\" </dev/null 3<&- & broker=$!; \
     (cat <&3 >/dev/null; kill -9 $broker) & guard=$!; wait $broker; kill $guard";
@@ -49,6 +58,7 @@ const START_ATTEMPTS: usize = 3;
 #[derive(Debug)]
 pub struct ApacheKafka {
     bootstrap: String,
+    guarded: String,
     // Held for its pipe: when it closes, by drop or by our death, the watcher ends the broker.
     watcher: Child,
     _home: TempDir,
@@ -69,6 +79,40 @@ impl ApacheKafka {
             runtime::skip(suite, missing_runtime().unwrap_or("Apache Kafka did not start"));
         }
         kafka.as_ref()
+    }
+
+    /// As [`ApacheKafka::shared`], one that asks who clients are and what they may do: a second listener for [`USERS`], and
+    /// the standard authoriser, of which [`SUPER_USERS`] are exempt.
+    ///
+    /// # Panics
+    /// As [`ApacheKafka::shared`].
+    pub fn shared_guarded(suite: &str) -> Option<&'static Self> {
+        static SHARED: OnceLock<Option<ApacheKafka>> = OnceLock::new();
+        let kafka = SHARED.get_or_init(|| match missing_runtime() {
+            Some(_) => None,
+            None => Some(Self::start_guarded().expect("Apache Kafka starts where Java and Maven are present")),
+        });
+        if kafka.is_none() {
+            runtime::skip(suite, missing_runtime().unwrap_or("Apache Kafka did not start"));
+        }
+        kafka.as_ref()
+    }
+
+    fn start_guarded() -> Result<Self> {
+        let users: String = USERS.iter().map(|(name, password)| format!(" user_{name}=\"{password}\"")).collect();
+        let plain = format!("org.apache.kafka.common.security.plain.PlainLoginModule required{users};");
+        let super_users = SUPER_USERS.join(";");
+        let scram = "org.apache.kafka.common.security.scram.ScramLoginModule required;";
+        let [own] = GUARDED_SETTINGS;
+        Self::start_with(&[
+            own,
+            ("listener.name.sasl_plaintext.plain.sasl.jaas.config", &plain),
+            ("listener.name.sasl_plaintext.scram-sha-256.sasl.jaas.config", scram),
+            ("listener.name.sasl_plaintext.scram-sha-512.sasl.jaas.config", scram),
+            ("connection.failed.authentication.delay.ms", "0"),
+            ("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer"),
+            ("super.users", &super_users),
+        ])
     }
 
     /// Fetches the jars if need be, formats a fresh storage folder and starts a broker on free ports.
@@ -102,17 +146,24 @@ impl ApacheKafka {
         &self.bootstrap
     }
 
+    /// Where clients connect that say who they are: `127.0.0.1:port`.
+    #[must_use]
+    pub fn guarded(&self) -> &str {
+        &self.guarded
+    }
+
     fn start_once(libs: &Path, settings: &[(&str, &str)]) -> Result<Self> {
         let home = tempfile::Builder::new().prefix("kafka-").tempdir().context("making a folder for Apache Kafka")?;
-        let [port, controller_port] = free_ports()?;
+        let [port, controller_port, guarded_port] = free_ports()?;
         let properties = home.path().join("server.properties");
-        fs::write(&properties, server_properties(home.path(), port, controller_port, settings))?;
+        fs::write(&properties, server_properties(home.path(), [port, controller_port, guarded_port], settings))?;
         format_storage(libs, &properties)?;
 
         let log_path = home.path().join("kafka.log");
         let watcher =
             watched(java(libs, "info").args(["-Xms256m", "-Xmx512m", "kafka.Kafka"]).arg(&properties), &log_path)?;
-        let mut kafka = Self { bootstrap: format!("127.0.0.1:{port}"), watcher, _home: home };
+        let (bootstrap, guarded) = (format!("127.0.0.1:{port}"), format!("127.0.0.1:{guarded_port}"));
+        let mut kafka = Self { bootstrap, guarded, watcher, _home: home };
         kafka.await_ready().with_context(|| format!("Apache Kafka's log ends with:\n{}", tail(&log_path)))?;
         Ok(kafka)
     }
@@ -227,16 +278,27 @@ fn pom() -> String {
     )
 }
 
-fn server_properties(home: &Path, port: u16, controller_port: u16, settings: &[(&str, &str)]) -> String {
+fn server_properties(
+    home: &Path,
+    [port, controller_port, guarded_port]: [u16; 3],
+    settings: &[(&str, &str)],
+) -> String {
+    // Only who sets mechanisms wants the listener they are for.
+    let is_guarded = settings.iter().any(|(key, _)| *key == "sasl.enabled.mechanisms");
+    let guarded = if is_guarded { format!(",SASL_PLAINTEXT://127.0.0.1:{guarded_port}") } else { String::new() };
     let mut lines = vec![
         "process.roles=broker,controller".to_owned(),
         "node.id=1".to_owned(),
-        format!("listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}"),
-        format!("advertised.listeners=PLAINTEXT://127.0.0.1:{port}"),
+        format!("listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}{guarded}"),
+        format!("advertised.listeners=PLAINTEXT://127.0.0.1:{port}{guarded}"),
         "controller.listener.names=CONTROLLER".to_owned(),
         format!("controller.quorum.voters=1@127.0.0.1:{controller_port}"),
         format!("log.dirs={}", home.join("data").display()),
     ];
+    if is_guarded {
+        let protocols = "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT";
+        lines.push(format!("listener.security.protocol.map={protocols}"));
+    }
     lines.extend(SETTINGS.iter().chain(settings).map(|(key, value)| format!("{key}={value}")));
     lines.join("\n") + "\n"
 }

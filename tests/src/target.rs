@@ -1,6 +1,7 @@
 //! The broker under test.
 
 use anyhow::{Context, Result};
+use rehearsal_mockbroker::config::{SaslMechanism, SecurityProtocol, UserConfig};
 use rehearsal_mockbroker::testing::MockCluster;
 
 use crate::kafka;
@@ -12,6 +13,7 @@ pub const BOOTSTRAP_VARIABLE: &str = "REHEARSAL_BOOTSTRAP";
 #[derive(Debug)]
 pub struct Target {
     bootstrap: String,
+    guarded: String,
     // Held so that it goes on running.
     _cluster: Option<MockCluster>,
 }
@@ -32,7 +34,7 @@ impl Target {
     /// As [`Target::ours`].
     pub fn ours_with(brokers: i32, settings: &[(&str, &str)]) -> Result<Self> {
         if let Ok(bootstrap) = std::env::var(BOOTSTRAP_VARIABLE) {
-            return Ok(Self { bootstrap, _cluster: None });
+            return Ok(Self { bootstrap, guarded: String::new(), _cluster: None });
         }
         let builder = MockCluster::builder().brokers(brokers).no_racks();
         let cluster = kafka::SETTINGS
@@ -42,7 +44,33 @@ impl Target {
             .fold(builder, |builder, (key, value)| builder.config(*key, *value))
             .start()
             .context("starting our broker")?;
-        Ok(Self { bootstrap: cluster.bootstrap_servers(), _cluster: Some(cluster) })
+        Ok(Self { bootstrap: cluster.bootstrap_servers(), guarded: String::new(), _cluster: Some(cluster) })
+    }
+
+    /// A broker of our own with the settings of the reference that asks who clients are; see
+    /// [`ApacheKafka::shared_guarded`](kafka::ApacheKafka::shared_guarded).
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn guarded() -> Result<Self> {
+        let builder = MockCluster::builder()
+            .no_racks()
+            .listeners([SecurityProtocol::Plaintext, SecurityProtocol::SaslPlaintext])
+            .authorizer(kafka::SUPER_USERS);
+        let builder = kafka::USERS.iter().fold(builder, |builder, (name, password)| {
+            builder.user_with(UserConfig::new(*name, *password).with_mechanism(SaslMechanism::Plain))
+        });
+        let settings = kafka::SETTINGS.iter().chain(&kafka::GUARDED_SETTINGS);
+        let builder = settings.fold(builder, |builder, (key, value)| builder.config(*key, *value));
+        let cluster = builder.start().context("starting our broker")?;
+        let guarded = cluster.bootstrap_servers_of("SASL_PLAINTEXT").context("the listener that asks")?;
+        Ok(Self { bootstrap: cluster.bootstrap_servers(), guarded, _cluster: Some(cluster) })
+    }
+
+    /// Where clients connect that say who they are; empty where nobody does.
+    #[must_use]
+    pub fn guarded_address(&self) -> &str {
+        &self.guarded
     }
 
     /// Where clients connect: `host:port`, of every node with commas between.
