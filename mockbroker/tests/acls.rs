@@ -118,12 +118,28 @@ fn without_an_authoriser_there_are_no_rules() {
     let mut kafka = Kafka::with_topic("orders", 1);
     let conn = kafka.connect();
     let disabled = ErrorCode::SecurityDisabled.code();
-    let described: DescribeAclsResponse = kafka.ask(conn, 3, DescribeAclsRequest::default());
+    let all_rules = DescribeAclsRequest {
+        resource_type_filter: ANY,
+        resource_name_filter: None,
+        pattern_type_filter: ANY,
+        principal_filter: None,
+        host_filter: None,
+        operation: ANY,
+        permission_type: ANY,
+    };
+    let described: DescribeAclsResponse = kafka.ask(conn, 3, all_rules);
     assert_eq!(described.error_code, disabled);
     let creations = vec![on_topic("orders", "User:alice", Operation::Read)];
     let created: CreateAclsResponse = kafka.ask(conn, 3, CreateAclsRequest { creations });
     assert_eq!(created.results[0].error_code, disabled);
-    let filters = vec![DeleteAclsFilter::default()];
+    let all_rules = DeleteAclsFilter {
+        resource_type_filter: ANY,
+        pattern_type_filter: ANY,
+        operation: ANY,
+        permission_type: ANY,
+        ..DeleteAclsFilter::default()
+    };
+    let filters = vec![all_rules];
     let deleted: DeleteAclsResponse = kafka.ask(conn, 3, DeleteAclsRequest { filters });
     assert_eq!(deleted.filter_results[0].error_code, disabled);
 }
@@ -256,8 +272,8 @@ fn a_rule_that_makes_no_sense_is_refused_alone() {
     let good = on_topic("orders", "User:alice", Operation::Read);
     let creations = vec![
         AclCreation { resource_name: Str::default(), ..good.clone() },
-        AclCreation { operation: ANY, ..good.clone() },
-        AclCreation { resource_pattern_type: 2, ..good.clone() },
+        AclCreation { operation: 77, ..good.clone() },
+        AclCreation { principal: Str::from_static("alice"), ..good.clone() },
         rule(ResourceKind::Cluster, "another", "User:alice", Operation::Alter),
         good,
     ];
@@ -265,4 +281,20 @@ fn a_rule_that_makes_no_sense_is_refused_alone() {
     let invalid = ErrorCode::InvalidRequest.code();
     let codes: Vec<_> = created.results.iter().map(|row| row.error_code).collect();
     assert_eq!(codes, [invalid, invalid, invalid, invalid, 0]);
+}
+
+#[test]
+fn what_only_a_filter_can_say_fails_all_rules_beside_it() {
+    let (mut kafka, admin) = strict();
+    let good = on_topic("orders", "User:alice", Operation::Read);
+    for odd in [
+        AclCreation { operation: ANY, ..good.clone() },
+        AclCreation { resource_type: ANY, ..good.clone() },
+        AclCreation { resource_pattern_type: 2, ..good.clone() },
+    ] {
+        let creations = vec![good.clone(), odd];
+        let created: CreateAclsResponse = kafka.ask(admin, 3, CreateAclsRequest { creations });
+        let rows: Vec<_> = created.results.iter().map(|row| (row.error_code, row.error_message.is_some())).collect();
+        assert_eq!(rows, [(ErrorCode::UnknownServerError.code(), false); 2]);
+    }
 }

@@ -63,6 +63,12 @@ impl Caller {
         authorizer.is_none_or(|authorizer| authorizer.allows(&self.who(), operation, kind, name))
     }
 
+    /// Whether the caller may create a topic of this name.
+    pub(super) fn may_create(&self, state: &State, name: &str) -> bool {
+        self.has_access(state, Operation::Create, To::Cluster)
+            || self.has_access(state, Operation::Create, To::Topic(name))
+    }
+
     /// Whether there may be a topic the caller can write to.
     pub(super) fn may_write_somewhere(&self, state: &State) -> bool {
         let authorizer = state.security.authorizer.as_ref();

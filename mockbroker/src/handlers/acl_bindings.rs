@@ -1,5 +1,6 @@
 //! What the three ACL APIs share: rules and filters as requests write them, and who may look at them.
 
+use super::Answer;
 use super::access::To;
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
@@ -9,10 +10,18 @@ use crate::state::security::acls::{
 };
 use crate::wire::Str;
 
+/// What clients never send: Kafka reads no request in which an enumeration says that it says nothing
+/// (the constructors of `CreateAclsRequest`, `DescribeAclsRequest` and `DeleteAclsRequest`).
+pub(super) const UNKNOWN: i8 = 0;
 /// "Any", in a filter, for every enumeration.
-const ANY: i8 = 1;
+pub(super) const ANY: i8 = 1;
 /// The pattern type that asks for the rules which concern a resource.
-const MATCH: i8 = 2;
+pub(super) const MATCH: i8 = 2;
+
+/// The end of a connection on which [`UNKNOWN`] was said.
+pub(super) fn unreadable() -> Answer {
+    Answer::Close("a rule or a filter of rules says of a part of itself that it is unknown".into())
+}
 
 /// The authoriser, for those who may do this to the cluster.
 pub(super) fn authorizer<'a>(

@@ -77,7 +77,8 @@ fn row(partition_index: i32, altered: Result<(), Reject>) -> ReassignablePartiti
             partition_index,
             error_code: reject.code.code(),
             // What needs no explanation gets none.
-            error_message: reject.message.as_ref().and_then(|_| message(&reject)),
+            error_message: message(&reject)
+                .filter(|_| reject.message.is_some() || reject.code == ErrorCode::ClusterAuthorizationFailed),
         },
     }
 }

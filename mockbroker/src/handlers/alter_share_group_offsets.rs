@@ -4,6 +4,7 @@
 //! Leaves out: nothing.
 //! Differs from Apache Kafka: none known.
 
+use super::access::To;
 use super::groups::{coordinated, speaking_share_protocol};
 use super::{Answer, message};
 use crate::cluster::Caller;
@@ -41,7 +42,10 @@ fn alter(
 ) -> Result<AlterShareGroupOffsetsResponse, Reject> {
     speaking_share_protocol(state)?;
     coordinated(state, from, Operation::Read, &request.group_id)?;
-    let is_new = request.topics.iter().any(|topic| state.topics.get(&topic.topic_name).is_some());
+    let is_new = request.topics.iter().any(|topic| {
+        state.topics.get(&topic.topic_name).is_some()
+            && from.has_access(state, Operation::Read, To::Topic(&topic.topic_name))
+    });
     let epoch = state.groups.begin_share_alteration(now, &request.group_id, is_new)?;
     let group = request.group_id;
     let responses = request.topics.into_iter().map(|topic| {
@@ -63,6 +67,7 @@ fn alter_one(
     (topic, topic_id): (&AlterShareGroupOffsetsRequestTopic, Uuid),
     asked: &AlterShareGroupOffsetsRequestPartition,
 ) -> Result<(), Reject> {
+    from.check_access(state, Operation::Read, To::Topic(&topic.topic_name))?;
     from.check_fault(Part::Partition(&topic.topic_name, asked.partition_index))?;
     let found = state.topics.partition(&topic.topic_name, asked.partition_index);
     found.map_err(|_| ErrorCode::UnknownTopicOrPartition)?;

@@ -4,7 +4,7 @@
 //! Leaves out: nothing.
 //! Differs from Apache Kafka: none known.
 
-use super::acl_bindings::authorizer;
+use super::acl_bindings::{ANY, MATCH, UNKNOWN, authorizer, unreadable};
 use super::{Answer, message};
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
@@ -17,6 +17,16 @@ use crate::wire::generated::create_acls_request::{AclCreation, CreateAclsRequest
 use crate::wire::generated::create_acls_response::{AclCreationResult, CreateAclsResponse};
 
 pub(super) fn create_acls(state: &mut State, _: Time, from: &Caller, request: CreateAclsRequest) -> Answer {
+    if request.creations.iter().any(says_nothing) {
+        return unreadable();
+    }
+    if request.creations.iter().any(means_several) && authorizer(state, from, Operation::Alter).is_ok() {
+        let results = request
+            .creations
+            .iter()
+            .map(|_| AclCreationResult { error_code: ErrorCode::UnknownServerError.code(), error_message: None });
+        return Answer::now(CreateAclsResponse { results: results.collect(), ..Default::default() });
+    }
     let results = request.creations.iter().map(|asked| match create(state, from, asked) {
         Ok(()) => AclCreationResult::default(),
         Err(reject) => AclCreationResult { error_code: reject.code.code(), error_message: message(&reject) },
@@ -29,6 +39,17 @@ fn create(state: &mut State, from: &Caller, asked: &AclCreation) -> Result<(), R
     let authorizer = authorizer(state, from, Operation::Alter)?;
     authorizer.add(read(asked)?);
     Ok(())
+}
+
+fn says_nothing(asked: &AclCreation) -> bool {
+    [asked.resource_type, asked.resource_pattern_type, asked.operation, asked.permission_type].contains(&UNKNOWN)
+}
+
+/// Whether this is what only filters can say. Kafka has no answer to that, for none of the rules beside it
+/// (the constructors of `ResourcePattern` and `AccessControlEntry`).
+fn means_several(asked: &AclCreation) -> bool {
+    [asked.resource_type, asked.operation, asked.permission_type].contains(&ANY)
+        || [ANY, MATCH].contains(&asked.resource_pattern_type)
 }
 
 fn read(asked: &AclCreation) -> Result<Acl, Reject> {

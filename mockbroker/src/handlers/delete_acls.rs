@@ -4,7 +4,7 @@
 //! Leaves out: nothing.
 //! Differs from Apache Kafka: rules come sorted.
 
-use super::acl_bindings::{AskedFilter, authorizer};
+use super::acl_bindings::{AskedFilter, UNKNOWN, authorizer, unreadable};
 use super::{Answer, message};
 use crate::cluster::Caller;
 use crate::error::Reject;
@@ -17,12 +17,16 @@ use crate::wire::generated::delete_acls_request::{DeleteAclsFilter, DeleteAclsRe
 use crate::wire::generated::delete_acls_response::{DeleteAclsFilterResult, DeleteAclsMatchingAcl, DeleteAclsResponse};
 
 pub(super) fn delete_acls(state: &mut State, _: Time, from: &Caller, request: DeleteAclsRequest) -> Answer {
+    if request.filters.iter().any(says_nothing) {
+        return unreadable();
+    }
     // All filters look at the rules as they are before any is deleted.
     let found: Vec<_> = request.filters.iter().map(|asked| find(state, from, asked)).collect();
     let filter_results = found.into_iter().map(|found| match found {
         Ok(acls) => DeleteAclsFilterResult {
+            error_code: 0,
+            error_message: None,
             matching_acls: acls.into_iter().map(|acl| delete(state, acl)).collect(),
-            ..Default::default()
         },
         Err(reject) => DeleteAclsFilterResult {
             error_code: reject.code.code(),
@@ -38,6 +42,10 @@ fn find(state: &mut State, from: &Caller, asked: &DeleteAclsFilter) -> Result<Ve
     let authorizer = authorizer(state, from, Operation::Alter)?;
     let filter = read(asked)?;
     Ok(authorizer.matching(&filter).cloned().collect())
+}
+
+fn says_nothing(asked: &DeleteAclsFilter) -> bool {
+    [asked.resource_type_filter, asked.pattern_type_filter, asked.operation, asked.permission_type].contains(&UNKNOWN)
 }
 
 fn read(asked: &DeleteAclsFilter) -> Result<AclFilter, Reject> {
@@ -58,6 +66,7 @@ fn delete(state: &mut State, acl: Acl) -> DeleteAclsMatchingAcl {
         authorizer.remove(&acl);
     }
     DeleteAclsMatchingAcl {
+        error_message: None,
         resource_type: acl.kind.code(),
         resource_name: Str::from(acl.name),
         pattern_type: acl.pattern.code(),

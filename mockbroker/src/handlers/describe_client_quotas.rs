@@ -50,7 +50,7 @@ pub(super) fn describe_client_quotas(
         }
         Err(reject) => DescribeClientQuotasResponse {
             error_code: reject.code.code(),
-            error_message: message(&reject),
+            error_message: message(&reject).filter(|_| reject.code != ErrorCode::ClusterAuthorizationFailed),
             entries: None,
             ..Default::default()
         },

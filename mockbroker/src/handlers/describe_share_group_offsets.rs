@@ -8,7 +8,7 @@ use super::access::To;
 use super::groups::{coordinated, speaking_share_protocol};
 use super::{Answer, message};
 use crate::cluster::Caller;
-use crate::error::Reject;
+use crate::error::{ErrorCode, Reject};
 use crate::fault::Part;
 use crate::state::State;
 use crate::state::security::acls::Operation;
@@ -38,7 +38,7 @@ pub(super) fn describe_share_group_offsets(
             Ok(topics) => DescribeShareGroupOffsetsResponseGroup { topics, ..group },
             Err(reject) => DescribeShareGroupOffsetsResponseGroup {
                 error_code: reject.code.code(),
-                error_message: message(&reject),
+                error_message: message(&reject).filter(|_| reject.code != ErrorCode::GroupAuthorizationFailed),
                 ..group
             },
         }
@@ -61,7 +61,13 @@ fn describe(
         return Ok(all);
     };
     // What is written down can be read through any broker.
-    let rows = topics.iter().map(|topic| one_topic(state, &asked.group_id, &topic.topic_name, &topic.partitions));
+    let rows = topics.iter().map(|topic| {
+        let (name, partitions) = (&topic.topic_name, &topic.partitions);
+        match from.check_access(state, Operation::Describe, To::Topic(name)) {
+            Ok(()) => one_topic(state, &asked.group_id, name, partitions),
+            Err(reject) => hidden_topic(name, partitions, &reject),
+        }
+    });
     Ok(rows.collect())
 }
 
@@ -83,6 +89,23 @@ fn one_topic(state: &State, group: &str, name: &Str, indices: &[i32]) -> Describ
         row(state, name, *index, state.shares.progress(&key))
     });
     DescribeShareGroupOffsetsResponseTopic { topic_name: name.clone(), topic_id, partitions: rows.collect() }
+}
+
+/// A topic the caller may not see; not even its id is told.
+fn hidden_topic(name: &Str, indices: &[i32], reject: &Reject) -> DescribeShareGroupOffsetsResponseTopic {
+    let rows = indices.iter().map(|index| DescribeShareGroupOffsetsResponsePartition {
+        partition_index: *index,
+        start_offset: -1,
+        lag: -1,
+        error_code: reject.code.code(),
+        error_message: message(reject),
+        ..Default::default()
+    });
+    DescribeShareGroupOffsetsResponseTopic {
+        topic_name: name.clone(),
+        partitions: rows.collect(),
+        ..Default::default()
+    }
 }
 
 fn row(

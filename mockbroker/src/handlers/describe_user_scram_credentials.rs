@@ -27,9 +27,15 @@ pub(super) fn describe_user_scram_credentials(
     request: DescribeUserScramCredentialsRequest,
 ) -> Answer {
     if let Err(reject) = from.check_access(state, Operation::Describe, To::Cluster) {
+        let error_code = reject.code.code();
+        // A row for everybody who was asked about, who all remain unnamed.
+        let rows = request.users.into_iter().flatten();
+        let row = |_| DescribeUserScramCredentialsResult { error_code, error_message: None, ..Default::default() };
+        let results = rows.map(row).collect();
         return Answer::now(DescribeUserScramCredentialsResponse {
-            error_code: reject.code.code(),
-            error_message: message(&reject),
+            error_code,
+            error_message: None,
+            results,
             ..Default::default()
         });
     }

@@ -32,7 +32,7 @@ pub(super) fn elect_leaders(state: &mut State, now: Time, from: &Caller, request
         _ => (Election::Unknown, ErrorCode::InvalidRequest),
     };
     if let Err(reject) = from.check_access(state, Operation::Alter, To::Cluster) {
-        return Answer::now(refused(request, &reject));
+        return Answer::now(refused(request, from.version, &reject));
     }
     let named = request.topic_partitions.is_some();
     let topics: Vec<(Str, Vec<i32>)> = match request.topic_partitions {
@@ -55,13 +55,14 @@ pub(super) fn elect_leaders(state: &mut State, now: Time, from: &Caller, request
 }
 
 /// Nobody is elected for somebody who may not ask for it.
-fn refused(request: ElectLeadersRequest, reject: &Reject) -> ElectLeadersResponse {
+fn refused(request: ElectLeadersRequest, version: i16, reject: &Reject) -> ElectLeadersResponse {
     let results = request.topic_partitions.into_iter().flatten().map(|topic| {
         let rows = topic.partitions.into_iter().map(|index| row(index, Err(reject.clone())));
         ReplicaElectionResult { topic: topic.topic, partition_result: rows.collect() }
     });
     ElectLeadersResponse {
-        error_code: reject.code.code(),
+        // The first version has no place for it.
+        error_code: if version == 0 { 0 } else { reject.code.code() },
         replica_election_results: results.collect(),
         ..Default::default()
     }

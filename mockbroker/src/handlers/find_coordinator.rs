@@ -19,9 +19,12 @@ use crate::wire::Str;
 use crate::wire::generated::find_coordinator_request::FindCoordinatorRequest;
 use crate::wire::generated::find_coordinator_response::{Coordinator, FindCoordinatorResponse};
 
+/// The first version that asks for several keys.
+const SEVERAL_FROM: i16 = 4;
+
 pub(super) fn find_coordinator(state: &mut State, _: Time, from: &Caller, request: FindCoordinatorRequest) -> Answer {
     let key_type = request.key_type;
-    if from.version >= 4 {
+    if from.version >= SEVERAL_FROM {
         let rows = request.coordinator_keys.into_iter().map(|key| row(from, find(state, from, key_type, &key), key));
         return Answer::now(FindCoordinatorResponse { coordinators: rows.collect(), ..Default::default() });
     }
@@ -61,7 +64,12 @@ fn row(from: &Caller, found: Result<Node, Reject>, key: Str) -> Coordinator {
             host: Str::default(),
             port: -1,
             error_code: reject.code.code(),
-            error_message: super::message(&reject),
+            // Of several at once Kafka explains none, but for a key type it does not know.
+            error_message: match reject.code {
+                ErrorCode::InvalidRequest => super::message(&reject),
+                _ if from.version >= SEVERAL_FROM => Some(Str::default()),
+                _ => super::message(&reject),
+            },
         },
     }
 }

@@ -49,9 +49,11 @@ pub(super) fn speaking_streams_protocol(state: &State) -> Result<(), Reject> {
     if state.configs.broker_settings().streams_groups { Ok(()) } else { Err(ErrorCode::UnsupportedVersion.into()) }
 }
 
-/// The message of a refused heartbeat; Kafka does not explain that it does not speak the protocol.
+/// The message of a refused heartbeat; Kafka explains neither that it does not speak the protocol nor what is forbidden.
 pub(super) fn explained(reject: &Reject) -> Option<Str> {
-    super::message(reject).filter(|_| reject.code != ErrorCode::UnsupportedVersion)
+    let untold =
+        [ErrorCode::UnsupportedVersion, ErrorCode::GroupAuthorizationFailed, ErrorCode::TopicAuthorizationFailed];
+    super::message(reject).filter(|_| !untold.contains(&reject.code))
 }
 
 /// The code of a result without a value.

@@ -98,7 +98,7 @@ fn one(
     if let Some(topic) = state.topics.get(&name) {
         return found(state, from, topic, operations);
     }
-    if may_create && !may_create_topic(state, from, &name) {
+    if may_create && !from.may_create(state, &name) {
         let row = missing(Some(name.clone()), Uuid::ZERO, ErrorCode::TopicAuthorizationFailed);
         return MetadataResponseTopic { is_internal: topics::is_internal(&name), ..row };
     }
@@ -108,10 +108,6 @@ fn one(
     let code = reject.map_or_else(|reject| reject.code, |()| ErrorCode::UnknownTopicOrPartition);
     let topic_authorized_operations = told_operations(state, from, &name, operations);
     MetadataResponseTopic { topic_authorized_operations, ..missing(Some(name), Uuid::ZERO, code) }
-}
-
-fn may_create_topic(state: &State, from: &Caller, name: &str) -> bool {
-    from.has_access(state, Operation::Create, To::Cluster) || from.has_access(state, Operation::Create, To::Topic(name))
 }
 
 /// Creates the topic; the client hears of it when it asks again, as with Kafka, whose controller needs a moment.

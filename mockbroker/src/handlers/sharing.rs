@@ -71,6 +71,9 @@ pub(super) fn take_in(
         match checked {
             Err(reject) => taken.push(row(Some(reject), false)),
             Ok(meant) if meant.is_empty() => silent.push(row(None, false)),
+            Ok(_) if !may_read(state, from, topic) => {
+                taken.push(row(Some(ErrorCode::TopicAuthorizationFailed.into()), false));
+            }
             Ok(meant) => {
                 anything = true;
                 let key = ShareKey { group: Arc::clone(group), topic, index };
@@ -83,6 +86,11 @@ pub(super) fn take_in(
     taken
 }
 
+/// Whether the caller may read the topic; one that is not there is no secret.
+fn may_read(state: &State, from: &Caller, topic: Uuid) -> bool {
+    state.topics.name_of(topic).is_none_or(|name| from.has_access(state, Operation::Read, To::Topic(name)))
+}
+
 fn acknowledge(
     state: &mut State,
     now: Time,
@@ -92,7 +100,6 @@ fn acknowledge(
     meant: &[Acknowledgement],
 ) -> Result<(), Reject> {
     let name = state.topics.name_of(key.topic).map(str::to_owned).unwrap_or_default();
-    from.check_access(state, Operation::Read, To::Topic(&name))?;
     from.check_fault(Part::Partition(&name, key.index))?;
     let rules = state.share_rules(&key.group);
     let place = (from.node, key);

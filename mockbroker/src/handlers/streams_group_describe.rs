@@ -5,7 +5,7 @@
 //! Differs from Apache Kafka: the answer has the order of the request.
 
 use super::access::To;
-use super::groups::{coordinated, optional, speaking_streams_protocol};
+use super::groups::{coordinated, optional, seeing_all, speaking_streams_protocol, unseen_topics};
 use super::{Answer, NO_OPERATIONS, message};
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
@@ -41,7 +41,14 @@ pub(super) fn streams_group_describe(
 fn describe(state: &State, from: &Caller, group: &str) -> Result<StreamsGroupView, Reject> {
     speaking_streams_protocol(state)?;
     coordinated(state, from, Operation::Describe, group)?;
-    state.groups.describe_streams(group)
+    let view = state.groups.describe_streams(group)?;
+    let parts = view.topology.iter().flat_map(|topology| topology.parts.values());
+    let topics = parts.flat_map(|part| {
+        let internal = part.changelogs.iter().chain(&part.repartition_topics).map(|topic| topic.name.as_str());
+        part.source_topics.iter().chain(&part.sink_topics).map(String::as_str).chain(internal)
+    });
+    seeing_all(state, from, topics).map_err(|_| unseen_topics())?;
+    Ok(view)
 }
 
 fn described(view: StreamsGroupView) -> DescribedGroup {
@@ -111,8 +118,9 @@ fn task_ids(tasks: &Tasks) -> Vec<TaskIds> {
     ids.collect()
 }
 
-/// Only a group that is not there is explained.
+/// Only a group that is not there, or reads what may not be seen, is explained.
 fn refused(group_id: Str, reject: &Reject) -> DescribedGroup {
-    let error_message = message(reject).filter(|_| reject.code == ErrorCode::GroupIdNotFound);
+    let error_message = message(reject)
+        .filter(|_| matches!(reject.code, ErrorCode::GroupIdNotFound | ErrorCode::TopicAuthorizationFailed));
     DescribedGroup { group_id, error_code: reject.code.code(), error_message, ..Default::default() }
 }

@@ -13,7 +13,8 @@ use super::groups::{coordinated, explained, seeing_all, speaking_streams_protoco
 use crate::cluster::Caller;
 use crate::error::{ErrorCode, Reject};
 use crate::state::groups::{
-    EndpointPartitions, InternalTopic, StreamsBeat, StreamsBeaten, Subtopology, TaskSets, Tasks, Topology,
+    EndpointPartitions, InternalTopic, StreamsBeat, StreamsBeaten, StreamsStatus, Subtopology, TaskSets, Tasks,
+    Topology,
 };
 use crate::state::security::acls::Operation;
 use crate::state::{NewTopic, State, topics};
@@ -52,7 +53,7 @@ fn beat(
     speaking_streams_protocol(state)?;
     from.check_access(state, Operation::Read, To::Group(&request.group_id))?;
     check_topics(request)?;
-    seeing_all(state, from, source_topics(request))?;
+    seeing_all(state, from, topics_of(request).map(|name| &**name))?;
     check_supported(request)?;
     check(request)?;
     coordinated(state, from, Operation::Read, &request.group_id)?;
@@ -80,19 +81,14 @@ fn beat(
         client_id: &from.client_id,
         client_host: &from.client_host,
     };
-    let beaten = state.groups.streams_beat(now, &beat, &pace)?;
-    for missing in &beaten.missing {
-        make(state, missing);
-    }
+    let mut beaten = state.groups.streams_beat(now, &beat, &pace)?;
+    make_all(state, from, &mut beaten);
     Ok(told(answered, beaten))
 }
 
 /// Refuses topologies with topics nobody may use (`KafkaApis.handleStreamsGroupHeartbeat`).
 fn check_topics(request: &StreamsGroupHeartbeatRequest) -> Result<(), Reject> {
-    let parts = || request.topology.iter().flat_map(|topology| &topology.subtopologies);
-    let internal = parts().flat_map(|part| part.repartition_source_topics.iter().chain(&part.state_changelog_topics));
-    let named = parts().flat_map(|part| part.source_topics.iter().chain(&part.repartition_sink_topics));
-    for name in named.chain(internal.map(|topic| &topic.name)) {
+    for name in topics_of(request) {
         if topics::is_internal(name) || topics::check_name(name).is_err() {
             let message = format!("'{name}' cannot be a topic of an application");
             return Err(Reject::new(ErrorCode::StreamsInvalidTopology, message));
@@ -101,9 +97,12 @@ fn check_topics(request: &StreamsGroupHeartbeatRequest) -> Result<(), Reject> {
     Ok(())
 }
 
-fn source_topics(request: &StreamsGroupHeartbeatRequest) -> impl Iterator<Item = &str> {
-    let parts = request.topology.iter().flat_map(|topology| &topology.subtopologies);
-    parts.flat_map(|part| part.source_topics.iter().map(|name| &**name))
+/// All topics of the topology, those the group makes for itself, too.
+fn topics_of(request: &StreamsGroupHeartbeatRequest) -> impl Iterator<Item = &Str> {
+    let parts = || request.topology.iter().flat_map(|topology| &topology.subtopologies);
+    let internal = parts().flat_map(|part| part.repartition_source_topics.iter().chain(&part.state_changelog_topics));
+    let named = parts().flat_map(|part| part.source_topics.iter().chain(&part.repartition_sink_topics));
+    named.chain(internal.map(|topic| &topic.name))
 }
 
 /// Refuses what Kafka 4.3 does not do yet.
@@ -225,6 +224,20 @@ fn owned(request: &StreamsGroupHeartbeatRequest) -> Option<TaskSets> {
         standby: tasks(request.standby_tasks.as_ref()?),
         warmup: tasks(request.warmup_tasks.as_ref()?),
     })
+}
+
+/// Makes the internal topics that are missing, or none where the member may not make one of them, and tells it so.
+fn make_all(state: &mut State, from: &Caller, beaten: &mut StreamsBeaten) {
+    let forbidden = beaten.missing.iter().filter(|topic| !from.may_create(state, &topic.name));
+    let forbidden: Vec<&str> = forbidden.map(|topic| topic.name.as_str()).collect();
+    if forbidden.is_empty() {
+        return beaten.missing.iter().for_each(|topic| make(state, topic));
+    }
+    let told = format!("you may not create {}", forbidden.join(", "));
+    match beaten.status.iter_mut().find(|(code, _)| *code == StreamsStatus::MissingInternalTopics) {
+        Some((_, detail)) => *detail = format!("{detail}; {told}"),
+        None => beaten.status.push((StreamsStatus::MissingInternalTopics, told)),
+    }
 }
 
 /// Makes an internal topic. If that fails, the group goes on missing it, and says so with every heartbeat.
