@@ -44,8 +44,11 @@ impl Shop {
         .expect("a subscription");
         bus.connect().await.expect("a broker");
         bus.start_consuming_in_background().expect("a connected bus");
-        bus.publish(orders.iter().map(|order| placed(order)).collect::<Vec<_>>()).await.expect("an answer");
-        kafka.wait_for().records("orders.stream.dlq", orders.len()).await.expect("dead letters");
+        // One after the other, for aggregates do not wait for each other.
+        for (buried, order) in orders.iter().enumerate() {
+            bus.publish(placed(order)).await.expect("an answer");
+            kafka.wait_for().records("orders.stream.dlq", buried + 1).await.expect("a dead letter");
+        }
         Self { kafka, bus }
     }
 
