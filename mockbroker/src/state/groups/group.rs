@@ -127,7 +127,7 @@ impl Group {
     }
 }
 
-/// The right to delete offsets of a group, granted by [`Groups::begin_offset_delete`].
+/// The right to delete offsets of a group, granted by [`Groups::begin_offset_delete`](super::Groups::begin_offset_delete).
 #[derive(Debug)]
 pub struct OffsetDelete<'a> {
     pub(super) group: &'a mut Group,
