@@ -195,7 +195,7 @@ impl World {
 impl Peer {
     fn connect(cluster: &mut Cluster) -> Self {
         let conn = cluster.connect(NodeId(1), "/127.0.0.1").expect("the broker runs");
-        Self { conn, session: Session::new(cluster.frame_bytes_max()) }
+        Self { conn, session: cluster.session() }
     }
 }
 
