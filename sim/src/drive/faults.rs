@@ -83,7 +83,7 @@ pub(crate) fn why_not(plan: &Plan, fault: &plan::Fault) -> Option<String> {
         | plan::Fault::Hold { api, .. }
         | plan::Fault::Refuse { api, .. }
         | plan::Fault::Throttle { api, .. } => {
-            key(*api).is_none().then(|| format!("the broker does not serve {api:?} yet"))
+            key(*api).is_none().then(|| format!("nobody in a plan asks {api:?} yet"))
         }
         _ => None,
     }
@@ -107,7 +107,7 @@ fn pairs(nodes: &Nodes, others: &Nodes) -> Vec<(Name, Name)> {
     each.map(|(a, b)| (name_of(a), name_of(b))).collect()
 }
 
-/// The API of this name, if the broker serves it.
+/// The API of this name, if somebody in a plan asks it.
 fn key(api: Api) -> Option<ApiKey> {
     Some(match api {
         Api::Produce => ApiKey::Produce,
