@@ -15,6 +15,7 @@ use kafka_protocol::messages::{
     ListTransactionsRequest, OffsetFetchRequest, ProduceRequest, ProducerId, TopicName, TransactionalId,
     TxnOffsetCommitRequest, WriteTxnMarkersRequest,
 };
+use std::time::{Duration, SystemTime};
 use tests::batch::Batch;
 use tests::differential::{EARLIER, Stage};
 
@@ -390,6 +391,11 @@ pub(crate) fn aborted_transactions(stage: &mut Stage) {
     let large = "x".repeat(3_000);
     for _ in 0..6 {
         write(stage, one, &[&large]);
+        // Of two markers with the same timestamp the first would be found below.
+        let later = SystemTime::now() + Duration::from_millis(2);
+        while SystemTime::now() < later {
+            std::thread::yield_now();
+        }
         end(stage, one, false);
     }
     for offset in [0, 5, 10, 12, 15] {
